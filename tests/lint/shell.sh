@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# shellcheck over every shell script and bats file of the tree.
+# Runs shellcheck over every shell script and bats file of the tree.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mapfile -t scripts < <(git ls-files -co --exclude-standard | while read -r file; do
