@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Counts the words of many files into one shared dict; any number of processes may help, and any may die.
 
-    words.py add STORE FOLDER      note down the files to count: every *.py below FOLDER
-    words.py count STORE [N/OF]    count; helper N of OF begins at its own part of the files
+    words.py add STORE FOLDER      note down the files to count: every *.py below FOLDER, tests and packages left out
+    words.py count STORE [N/OF]    count; helper N (from 0) of OF begins at its own part of the files
     words.py top STORE [NUMBER]    print the words met most often
 
 A file's words are added, and the file is marked as done, in one transaction: it counts exactly once, whoever dies when.
@@ -17,6 +17,7 @@ import sys
 import shobj
 
 WORD = re.compile(r"[A-Za-z_]\w*")
+LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
 
 
 def words_of(path: str) -> collections.Counter[str]:
@@ -26,7 +27,8 @@ def words_of(path: str) -> collections.Counter[str]:
 
 def add(store: shobj.Store, folder: str) -> int:
     """Stores the work to do; returns the number of files."""
-    files = sorted(str(path) for path in pathlib.Path(folder).rglob("*.py"))
+    top = pathlib.Path(folder)
+    files = sorted(str(path) for path in top.rglob("*.py") if LEFT_OUT.isdisjoint(path.relative_to(top).parts))
     store.root["words"] = {"files": files, "done": {}, "counts": {}}
     return len(files)
 
@@ -50,7 +52,7 @@ def count(store: shobj.Store, part: int = 0, parts: int = 1) -> int:
     return sum(finish(path, words_of(path)) for path in files[first:] + files[:first] if path not in done)
 
 
-def top(store: shobj.Store, number: int) -> None:
+def print_top(store: shobj.Store, number: int) -> None:
     """Prints the most frequent words."""
     counts = shobj.to_native(store.root["words"]["counts"])
     for word, met in collections.Counter(counts).most_common(number):
@@ -68,7 +70,7 @@ def main() -> int:
                 print(f"counted {count(store, part, parts)} files")
         case ["top", path, *rest]:
             with shobj.open_store(path, flag="r") as store:
-                top(store, int(rest[0]) if rest else 10)
+                print_top(store, int(rest[0]) if rest else 10)
         case _:
             print(__doc__, file=sys.stderr)
             return 2

@@ -9,8 +9,8 @@ check that has no report of its own.
 """
 
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 
 def count(report: Path) -> tuple[int, int, int, list[str]]:

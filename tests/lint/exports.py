@@ -14,7 +14,7 @@ HEADER = Path(__file__).parents[2] / "store/include/shobj.h"
 
 def declared(header: str) -> set[str]:
     """Names of the functions marked SHOBJ_API."""
-    code = re.sub(r"/\*.*?\*/|^\s*#.*?(?<!\\)$", "", header, flags=re.S | re.M)
+    code = re.sub(r"/\*.*?\*/|^\s*#.*?(?<!\\)$", "", header, flags=re.DOTALL | re.MULTILINE)
     declarations = re.findall(r"\bSHOBJ_API\b([^;]*);", code)
     names = [re.search(r"(\w+)\s*\(", declaration) for declaration in declarations]
     if None in names:
