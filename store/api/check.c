@@ -1,0 +1,386 @@
+/*
+ * check.c: verifies a whole store.
+ *
+ *   superblock      checksum, boundaries
+ *   sessions        slots and process records agree
+ *   objects         from the root on: each container's own check (dict_check.c, list_check.c), each node and box: inside
+ *                   a slab of its class, live, of the right kind and size, owned once
+ *   slabs           descriptors; free lists: links, counts, nothing on them that is reachable
+ *
+ * Objects are walked inside one transaction, so that all of it was true at one instant. On a store so busy that this is lost
+ * ATTEMPTS_MAX times, each object is checked by itself, and what can only be judged across objects (a block with two
+ * owners, a reachable block on a free list) is left out. A container's check may have seen a race: what it found is
+ * kept aside until its operation has been validated.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "txn/session.h"
+#include "types/container.h"
+
+#define ATTEMPTS_MAX 3
+#define TUPLE_DEPTH_MAX 1001
+
+typedef struct offsets {
+    uint64_t *items;
+    size_t count, room;
+} offsets;
+
+/* NUL-ended lines back to back. */
+typedef struct lines {
+    char *text;
+    size_t bytes, room;
+    uint64_t count;
+} lines;
+
+typedef struct checker {
+    sho_session *s;
+    sho_region *region;
+    lines found; /* problems so far */
+    bool exact;  /* all under one transaction */
+    bool failed; /* out of memory */
+    uint64_t *seen; /* open addressing: offsets of blocks that have an owner */
+    size_t seen_count, seen_room;
+    offsets queue; /* objects to visit */
+    /* Of the object that is being checked. */
+    offsets blocks, objects;
+    lines noted;
+} checker;
+
+static void push(checker *c, offsets *list, uint64_t off)
+{
+    if (list->count == list->room) {
+        size_t room = list->room * 2 + 64;
+        uint64_t *p = realloc(list->items, room * sizeof(*p));
+        if (p == NULL) {
+            c->failed = true;
+            return;
+        }
+        list->items = p;
+        list->room = room;
+    }
+    list->items[list->count++] = off;
+}
+
+/* ------------------------------------------------------------------------------------------ the set of seen blocks */
+
+static size_t seen_slot(const checker *c, uint64_t off)
+{
+    size_t i = (size_t)((off >> 3) * 0x9e3779b97f4a7c15u >> 20) & (c->seen_room - 1);
+    while (c->seen[i] != 0 && c->seen[i] != off)
+        i = (i + 1) & (c->seen_room - 1);
+    return i;
+}
+
+static bool is_seen(const checker *c, uint64_t off)
+{
+    return c->seen_room > 0 && c->seen[seen_slot(c, off)] == off;
+}
+
+/* False if it was there already. */
+static bool add_seen(checker *c, uint64_t off)
+{
+    if (c->seen_count * 2 >= c->seen_room) {
+        size_t old_room = c->seen_room;
+        uint64_t *old = c->seen;
+        uint64_t *p = calloc(old_room > 0 ? old_room * 2 : 1024, sizeof(*p));
+        if (p == NULL) {
+            c->failed = true;
+            return true;
+        }
+        c->seen = p;
+        c->seen_room = old_room > 0 ? old_room * 2 : 1024;
+        for (size_t i = 0; i < old_room; i++)
+            if (old[i] != 0)
+                p[seen_slot(c, old[i])] = old[i];
+        free(old);
+    }
+    size_t i = seen_slot(c, off);
+    if (c->seen[i] == off)
+        return false;
+    c->seen[i] = off;
+    c->seen_count++;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------ problems */
+
+__attribute__((format(printf, 3, 0))) static void add_line(checker *c, lines *to, const char *format, va_list args)
+{
+    char line[512];
+    int n = vsnprintf(line, sizeof(line), format, args);
+    size_t bytes = (n < (int)sizeof(line) ? (size_t)n : sizeof(line) - 1) + 1;
+    if (to->bytes + bytes > to->room) {
+        size_t room = to->room * 2 + 4096;
+        char *p = realloc(to->text, room);
+        if (p == NULL) {
+            c->failed = true;
+            return;
+        }
+        to->text = p;
+        to->room = room;
+    }
+    memcpy(to->text + to->bytes, line, bytes);
+    to->bytes += bytes;
+    to->count++;
+}
+
+__attribute__((format(printf, 2, 3))) static void say(checker *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    add_line(c, &c->found, format, args);
+    va_end(args);
+}
+
+/* Kept aside until the object's operation is valid. */
+__attribute__((format(printf, 3, 4))) static void note(void *arg, uint64_t off, const char *format, ...)
+{
+    checker *c = arg;
+    char with_place[256];
+    snprintf(with_place, sizeof(with_place), "block 0x%llx: %s", (unsigned long long)off, format);
+    va_list args;
+    va_start(args, format);
+    add_line(c, &c->noted, with_place, args);
+    va_end(args);
+}
+
+/* ------------------------------------------------------------------------------------------ blocks of one object */
+
+static int check_cell(checker *c, uint64_t owner, uint64_t cell, unsigned depth);
+
+static int check_box(checker *c, uint64_t owner, uint64_t off, unsigned depth)
+{
+    uint64_t header;
+    const sho_word *words;
+    sho_slab_info info;
+    unsigned index;
+    if (sho_slab_find(c->region, off, &info, &index) || info.kind == SHM_SLAB_NODES) {
+        note(c, owner, "refers to a value at 0x%llx, which is no block of values", (unsigned long long)off);
+        return 0;
+    }
+    if (sho_op_box(c->s, off, &header, &words) || SHM_HEADER_KIND(header) > SHM_BOX_COMPLEX) {
+        note(c, owner, "refers to a value at 0x%llx, which is free or damaged", (unsigned long long)off);
+        return 0;
+    }
+    uint64_t room = info.kind == SHM_SLAB_RUN ? info.run_slabs << SHM_SLAB_SHIFT : info.block_bytes;
+    uint64_t bytes = SHM_BOX_BYTES_OF(header);
+    if (sizeof(struct shm_box) + bytes > room) {
+        note(c, off, "a value of %llu bytes in a block of %llu", (unsigned long long)bytes, (unsigned long long)room);
+        return 0;
+    }
+    push(c, &c->blocks, off);
+    unsigned kind = SHM_HEADER_KIND(header);
+    if (kind != SHM_BOX_TUPLE && kind != SHM_BOX_FROZENSET)
+        return 0;
+    if (depth >= TUPLE_DEPTH_MAX) {
+        note(c, off, "tuples nested deeper than %d", TUPLE_DEPTH_MAX);
+        return 0;
+    }
+    /* A frozenset's items are pairs of hash and cell. */
+    unsigned stride = kind == SHM_BOX_FROZENSET ? 2 : 1;
+    for (uint64_t i = stride - 1; i < bytes / 8; i += stride) {
+        int rc = check_cell(c, off, sho_load(words + i), depth + 1);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int check_cell(checker *c, uint64_t owner, uint64_t cell, unsigned depth)
+{
+    uint64_t off = sho_cell_off(cell);
+    uint64_t header;
+    if (sho_cell_is_box(cell))
+        return check_box(c, owner, off, depth);
+    if (!sho_cell_is_object(cell))
+        return 0;
+    if (sho_op_node_header(c->s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)))
+        note(c, owner, "refers to an object at 0x%llx, where there is none", (unsigned long long)off);
+    else
+        push(c, &c->objects, off);
+    return 0;
+}
+
+static int on_cell(void *arg, uint64_t owner_off, uint64_t cell)
+{
+    return check_cell(arg, owner_off, cell, 0);
+}
+
+static int on_node(void *arg, uint64_t off, unsigned kind, unsigned word_count)
+{
+    checker *c = arg;
+    sho_slab_info info;
+    unsigned index;
+    if (sho_slab_find(c->region, off, &info, &index) || info.kind != SHM_SLAB_NODES)
+        note(c, off, "a node of kind %u outside the slabs of nodes", kind);
+    else if (info.block_bytes != SHM_NODE_BYTES(word_count))
+        note(c, off, "a node of %u words in a slab of %u-byte blocks", word_count, info.block_bytes);
+    else
+        push(c, &c->blocks, off);
+    return 0;
+}
+
+static int object_body(checker *c, uint64_t off)
+{
+    const sho_check_sink sink = {.problem = note, .cell = on_cell, .node = on_node, .arg = c};
+    uint64_t header;
+    c->blocks.count = 0;
+    c->objects.count = 0;
+    c->noted.bytes = 0;
+    c->noted.count = 0;
+    int rc = sho_op_node_header(c->s, off, &header);
+    if (rc)
+        return rc;
+    switch (SHM_HEADER_KIND(header)) {
+    case SHM_DICT:
+        return sho_dict_check(c->s, off, &sink);
+    case SHM_LIST:
+        return sho_list_check(c->s, off, &sink);
+    default:
+        return SHOBJ_ECORRUPT;
+    }
+}
+
+static int check_object(checker *c, uint64_t off)
+{
+    int rc;
+    SHO_OP(c->s, rc, object_body(c, off));
+    if (rc == SHOBJ_ECORRUPT) {
+        say(c, "object 0x%llx: can't be walked: it is damaged", (unsigned long long)off);
+        rc = 0;
+    }
+    if (rc)
+        return rc;
+    size_t at = 0;
+    for (uint64_t i = 0; i < c->noted.count; i++) {
+        say(c, "%s", c->noted.text + at);
+        at += strlen(c->noted.text + at) + 1;
+    }
+    for (size_t i = 0; i < c->blocks.count; i++)
+        if (!add_seen(c, c->blocks.items[i]) && c->exact)
+            say(c, "block 0x%llx: has two owners, one of them object 0x%llx", (unsigned long long)c->blocks.items[i],
+                 (unsigned long long)off);
+    for (size_t i = 0; i < c->objects.count; i++)
+        push(c, &c->queue, c->objects.items[i]);
+    return c->failed ? sho_error(SHOBJ_ENOMEM, "checking %s: out of memory", c->region->path) : 0;
+}
+
+static int check_objects(checker *c)
+{
+    uint64_t root = SHM_OID_OFF(c->region->root_oid);
+    int rc = 0;
+    c->queue.count = 0;
+    push(c, &c->queue, root);
+    while (rc == 0 && c->queue.count > 0) {
+        uint64_t off = c->queue.items[--c->queue.count];
+        if (!is_seen(c, off))
+            rc = check_object(c, off);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------ slabs and sessions */
+
+static bool is_reachable(void *arg, uint64_t off)
+{
+    return is_seen(arg, off);
+}
+
+static void check_slab(checker *c, uint64_t slab)
+{
+    sho_slab_info info;
+    if (sho_slab_info_get(c->region, slab, &info)) {
+        say(c, "slab %llu: its descriptor is nonsense", (unsigned long long)slab);
+        return;
+    }
+    if (info.kind == SHM_SLAB_RUN &&
+        (info.run_slabs == 0 || slab + info.run_slabs > sho_region_slab_count(c->region)))
+        say(c, "slab %llu: a run of %llu slabs reaches over the end", (unsigned long long)slab,
+             (unsigned long long)info.run_slabs);
+    if (info.kind != SHM_SLAB_NODES && info.kind != SHM_SLAB_BOXES)
+        return;
+    /* An owner at work changes its list under our eyes: what stands still is judged. */
+    if (info.owner != 0 && info.owner != c->s->slot_index + 1)
+        return;
+    const char *what = sho_slab_list_check(c->region, slab, c->exact ? is_reachable : NULL, c);
+    if (what != NULL)
+        say(c, "slab %llu: %s", (unsigned long long)slab, what);
+}
+
+static void check_sessions(checker *c)
+{
+    sho_region *region = c->region;
+    for (unsigned i = 0; i < sho_region_slot_count(region); i++) {
+        struct shm_slot *slot = sho_region_slot(region, i);
+        uint64_t process = sho_load_acquire(&slot->process);
+        if (process > SHM_PROCESS_MAX)
+            say(c, "session %u: belongs to process record %llu, which does not exist", i, (unsigned long long)process - 1);
+        else if (process != 0 && sho_load_acquire(&slot->process) == process &&
+                 (sho_load_acquire(&sho_region_process(region, (unsigned)process - 1)->state) & 0xff) ==
+                     SHM_PROCESS_FREE &&
+                 sho_load_acquire(&slot->process) == process)
+            say(c, "session %u: belongs to process record %llu, which is free", i, (unsigned long long)process - 1);
+    }
+}
+
+static int check_all(checker *c)
+{
+    for (int attempt = 0; attempt <= ATTEMPTS_MAX; attempt++) {
+        c->exact = attempt < ATTEMPTS_MAX;
+        c->found.bytes = 0;
+        c->found.count = 0;
+        c->seen_count = 0;
+        if (c->seen != NULL)
+            memset(c->seen, 0, c->seen_room * sizeof(*c->seen));
+        int rc = c->exact ? shobj_txn_begin(c->s->store) : 0;
+        if (rc)
+            return rc;
+        rc = check_objects(c);
+        /* Reading alone can't lose at commit; but a slab is judged only if the objects are those of the snapshot. */
+        if (rc == 0)
+            for (uint64_t i = c->region->data_off >> SHM_SLAB_SHIFT; i < sho_region_slab_count(c->region); i++)
+                check_slab(c, i);
+        bool valid = !c->exact || (rc == 0 && sho_entries_valid(c->s));
+        if (c->exact)
+            shobj_txn_abort(c->s->store);
+        if (rc == 0 && valid)
+            return 0;
+        if (rc != 0 && rc != SHOBJ_ECONFLICT)
+            return rc;
+    }
+    return 0;
+}
+
+SHOBJ_API int shobj_check(shobj_store *store, void (*report)(const char *line, void *arg), void *arg,
+                          uint64_t *ret_problem_count)
+{
+    checker c = {.region = store->region};
+    int rc = sho_session_get(store, &c.s);
+    if (rc)
+        return rc;
+    if (c.s->depth > 0)
+        return sho_error(SHOBJ_ETXN, "checking %s: not inside a transaction; end it first", store->region->path);
+    rc = check_all(&c);
+    if (rc == 0)
+        check_sessions(&c);
+    size_t at = 0;
+    for (uint64_t i = 0; rc == 0 && i < c.found.count; i++) {
+        if (report != NULL)
+            report(c.found.text + at, arg);
+        at += strlen(c.found.text + at) + 1;
+    }
+    if (rc == 0 && ret_problem_count != NULL)
+        *ret_problem_count = c.found.count;
+    if (rc == 0 && c.found.count > 0)
+        rc = sho_error(SHOBJ_ECORRUPT, "%s is damaged: %llu problem%s found", store->region->path,
+                       (unsigned long long)c.found.count, c.found.count == 1 ? "" : "s");
+    free(c.seen);
+    free(c.queue.items);
+    free(c.blocks.items);
+    free(c.objects.items);
+    free(c.noted.text);
+    free(c.found.text);
+    return rc;
+}

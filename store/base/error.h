@@ -1,0 +1,8 @@
+/* error.h: the calling thread's error message. */
+#ifndef SHO_ERROR_H
+#define SHO_ERROR_H
+
+/* Sets the message of the calling thread and returns `code`. */
+int sho_error(int code, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * layout.h: everything that is stored in a heap file, and nothing else.
+ *
+ *   0          superblock (fixed part, then each hot word on a cache line of its own)
+ *   4 KiB      partial-slab stacks, one word per size class
+ *   8 KiB      process records, 64 bytes each
+ *   40 KiB     session slots, one page each: state, owner's words, the first part of the log
+ *   dir_off    slab directory, 64 bytes per 64 KiB slab of max_size (sparse; backed as the file grows)
+ *   data_off   slabs
+ *
+ * References are byte offsets from the start of the file; offset 0 (the superblock) is no reference. Nothing here is a
+ * pointer, a pid that is trusted, or a lock that the kernel does not drop with its holder.
+ *
+ * Blocks are *nodes* (mutable, with an ownership record in front) and *boxes* (immutable, owned by one cell). They
+ * never share a slab, and a slab of nodes stays one of that class for ever: a compare-and-swap on the orec of a node
+ * that has been freed meanwhile meets a raised version, never other bytes.
+ */
+#ifndef SHO_LAYOUT_H
+#define SHO_LAYOUT_H
+
+#include "base/base.h"
+
+#define SHM_MAGIC 0x316a626f68730a89ULL /* 89 'LF' "shobj1", little-endian */
+#define SHM_LAYOUT_VERSION 1u
+
+#define SHM_PAGE_BYTES 4096u
+#define SHM_SLAB_SHIFT 16u
+#define SHM_SLAB_BYTES (1u << SHM_SLAB_SHIFT)
+#define SHM_PROCESS_MAX 512u
+#define SHM_SLOT_MAX 512u
+
+#define SHM_PARTIAL_OFF 4096u
+#define SHM_PROCESS_OFF 8192u
+#define SHM_SLOT_OFF (SHM_PROCESS_OFF + SHM_PROCESS_MAX * 64u)
+#define SHM_DIR_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_PAGE_BYTES)
+
+/* ------------------------------------------------------------------------------------------ superblock */
+
+struct shm_superblock {
+    /* Fixed at creation, covered by `checksum`. */
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t header_bytes; /* sizeof(struct shm_superblock) */
+    uint8_t uuid[16];
+    uint64_t max_bytes;
+    uint64_t dir_off;
+    uint64_t data_off;
+    uint64_t hash_seed[2];
+    uint64_t root_oid; /* the root dict */
+    int64_t created_ns;
+    uint8_t boot_id[16]; /* at creation; the current one is in boot_id_now */
+    uint64_t checksum;   /* FNV-1a over all above */
+    uint8_t pad0[128 - 120 + 8];
+
+    /* Read-mostly: changed by growth and by openers. */
+    _Alignas(64) sho_word slab_count; /* slabs from offset 0 on that are backed by memory */
+    sho_word slot_high;               /* slots that were ever claimed (their pages are backed) */
+    sho_word boot_id_now[2];
+    sho_word recoveries;
+    sho_word collections;
+
+    /* The commit clock, alone on its line. */
+    _Alignas(64) sho_word clock;
+
+    /* Allocation hints: inexact after a crash, corrected by check and collection. */
+    _Alignas(64) sho_word free_slab_hint;  /* about how many slabs are free */
+    sho_word free_scan_hint;               /* where the last search ended */
+    sho_word empty_slab_hint;              /* listed box slabs that hold nothing */
+    _Alignas(64) uint64_t end_pad[8];
+};
+
+/* ------------------------------------------------------------------------------------------ processes, slots */
+
+enum { SHM_PROCESS_FREE = 0, SHM_PROCESS_LIVE = 1 };
+
+/* Its first byte is locked (an open-file-description lock) while the process lives. */
+struct shm_process {
+    sho_word state; /* enum above | generation << 8 */
+    sho_word pid;   /* as the process sees itself; shown to people, never trusted */
+    sho_word attached_ns;
+    sho_word reserved[5];
+};
+_Static_assert(sizeof(struct shm_process) == 64, "one cache line");
+
+/* State word: seq << 8 | phase. A seq names one attempt (one locking round) of one slot and never comes back. */
+enum shm_phase {
+    SHM_FREE = 0,      /* nobody's slot */
+    SHM_IDLE = 1,      /* attached; what its log names was not committed */
+    SHM_LOCKING = 2,   /* locks nodes; anyone may abort it */
+    SHM_ABORTED = 3,   /* lost: its locks are given back to the logged bases by whoever meets them */
+    SHM_COMMITTED = 4, /* decided: its log will be stored */
+    SHM_SINGLE = 5     /* decided as soon as its one lock is taken */
+};
+#define SHM_PHASE(state) ((unsigned)((state)&0xff))
+#define SHM_SEQ(state) ((state) >> 8)
+#define SHM_STATE(seq, phase) ((uint64_t)(seq) << 8 | (phase))
+#define SHM_SEQ_BITS 46
+#define SHM_SEQ_MASK ((1ULL << SHM_SEQ_BITS) - 1)
+
+#define SHM_LOG_INLINE_BYTES (SHM_PAGE_BYTES - 256)
+
+/* One page. The first line is what others look at, the second is the owner's own. */
+struct shm_slot {
+    _Alignas(128) sho_word state;
+    sho_word wv;      /* the version that the current commit unlocks to; 0 until it is known */
+    sho_word log_end; /* complete records: segment number << 32 | bytes in that segment; 0: none */
+    sho_word process; /* process record index + 1; 0: free */
+    sho_word reserved0[12];
+
+    _Alignas(128) sho_word log_next; /* offset of log segment 1 (a box), 0 if none */
+    sho_word tid;
+    sho_word attached_ns;
+    sho_word began_ns; /* of the open transaction */
+    sho_word commits;  /* counters stay with the slot for ever: store totals are their sums */
+    sho_word conflicts;
+    sho_word retries;
+    sho_word reserved1[9];
+
+    sho_word log[SHM_LOG_INLINE_BYTES / 8]; /* log segment 0 */
+};
+_Static_assert(sizeof(struct shm_slot) == SHM_PAGE_BYTES, "one page");
+
+/* The log: records back to back in segments, a segment's unused end filled with 0. Segment 0 is in the slot; others are
+ * boxes of kind SHM_BOX_LOG, chained. First word of a record: offset | type (offsets are multiples of 8). */
+enum shm_record {
+    SHM_RECORD_NONE = 0,  /* one word; done with */
+    SHM_RECORD_WRITE = 1, /* struct shm_write */
+    SHM_RECORD_ALLOC = 2, /* one word: a block taken for this transaction */
+    SHM_RECORD_FREE = 3,   /* one word: a block to free after commit */
+    SHM_RECORD_DROPPED = 4 /* one word: taken and dropped again: to free in any case */
+};
+#define SHM_RECORD_TYPE(word) ((unsigned)((word)&7))
+#define SHM_RECORD_OFF(word) ((word)&0x00fffffffffffff8ULL)
+#define SHM_RECORD_WORDS(word) ((unsigned)((word) >> 56))
+
+#define SHM_NODE_WORDS_MAX 64u
+
+/* The redo record of one node: the words that change. Its length in words is 3 + the node's word count. */
+struct shm_write {
+    sho_word node; /* offset | SHM_RECORD_WRITE | the node's word count << 56 */
+    sho_word base; /* the orec before: a version. Bit 0 (SHM_WRITE_FREES): commit frees the node */
+    sho_word mask; /* bit i: words[i] is valid and replaces the node's */
+    sho_word words[];
+};
+#define SHM_WRITE_FREES 1ULL
+
+struct shm_log_segment {
+    sho_word header; /* of the box */
+    sho_word next;
+    sho_word bytes; /* room in records[] */
+    sho_word records[];
+};
+
+/* ------------------------------------------------------------------------------------------ slabs */
+
+enum shm_slab_kind {
+    SHM_SLAB_FREE = 0, /* all-zero descriptors are free slabs */
+    SHM_SLAB_META = 1, /* superblock, tables, directory */
+    SHM_SLAB_NODES = 2,
+    SHM_SLAB_BOXES = 3,
+    SHM_SLAB_RUN = 4,    /* the first slab of a large box */
+    SHM_SLAB_RUN_TAIL = 5
+};
+
+/* state: kind:8 | class:8 | owner slot + 1:16 | low 32 bits of the owner's attach stamp. */
+#define SHM_SLAB_STATE(kind, cls, owner, stamp)                                                    \
+    ((uint64_t)(kind) | (uint64_t)(cls) << 8 | (uint64_t)(owner) << 16 | (uint64_t)(stamp) << 32)
+#define SHM_SLAB_KIND(state) ((unsigned)((state)&0xff))
+#define SHM_SLAB_CLASS(state) ((unsigned)((state) >> 8 & 0xff))
+#define SHM_SLAB_OWNER(state) ((unsigned)((state) >> 16 & 0xffff))
+
+/* remote: frees by those who do not own the slab: head block + 1:16 | count:16 | flag:8 | tag:24 */
+enum { SHM_REMOTE_UNLISTED = 0, SHM_REMOTE_OWNED = 1, SHM_REMOTE_LISTED = 2 };
+
+struct shm_slab {
+    sho_word state;
+    sho_word remote;
+    sho_word private_list; /* owner's: head block + 1:16 | never used from:16 | free blocks in both:16 */
+    sho_word next;         /* next slab + 1 in the class's partial stack */
+    sho_word run_slabs;    /* of a RUN: its length */
+    sho_word reserved[3];
+};
+_Static_assert(sizeof(struct shm_slab) == 64, "one cache line");
+
+/* ------------------------------------------------------------------------------------------ blocks */
+
+/* Header word of every block: kind:8 | units:8 | flags:8 | colour:8 | birth:32 for nodes (units: payload words);
+ * kind:8 | flags:8 | colour:8 | bytes:40 for boxes (bytes of payload). Kind 0 is a free block. */
+enum shm_kind {
+    SHM_KIND_FREE = 0,
+    SHM_DICT = SHOBJ_KIND_DICT, /* first nodes of objects */
+    SHM_LIST = SHOBJ_KIND_LIST,
+    SHM_DICT_ORDER = 16, /* parts of objects */
+    SHM_DICT_TRIE = 17,
+    SHM_DICT_GROUP = 18,
+    SHM_DICT_CHUNK = 19,
+    SHM_LIST_INNER = 24,
+    SHM_LIST_LEAF = 25,
+    SHM_BOX_FLOAT = 64, /* immutable boxes */
+    SHM_BOX_INT = 65,
+    SHM_BOX_STR = 66,
+    SHM_BOX_BYTES = 67,
+    SHM_BOX_TUPLE = 68,
+    SHM_BOX_FROZENSET = 69,
+    SHM_BOX_COMPLEX = 70,
+    SHM_BOX_LOG = 80
+};
+#define SHM_KIND_IS_OBJECT(kind) ((kind) > 0 && (kind) < 16)
+
+#define SHM_HEADER_KIND(h) ((unsigned)((h)&0xff))
+#define SHM_NODE_HEADER(kind, words, birth)                                                        \
+    ((uint64_t)(kind) | (uint64_t)(words) << 8 | (uint64_t)(birth) << 32)
+#define SHM_NODE_WORDS(h) ((unsigned)((h) >> 8 & 0xff))
+#define SHM_NODE_BIRTH(h) ((uint32_t)((h) >> 32))
+/* What identifies a node's incarnation: everything but flags and colour. */
+#define SHM_NODE_IDENTITY_MASK 0xffffffff0000ffffULL
+#define SHM_BOX_HEADER(kind, flags, bytes)                                                         \
+    ((uint64_t)(kind) | (uint64_t)(flags) << 8 | (uint64_t)(bytes) << 24)
+#define SHM_BOX_FLAGS(h) ((unsigned)((h) >> 8 & 0xff))
+#define SHM_BOX_BYTES_OF(h) ((h) >> 24)
+#define SHM_BOX_BYTES_MAX ((1ULL << 40) - 1)
+enum { SHM_BOX_NEGATIVE = 1, SHM_BOX_ASCII = 2 };
+
+struct shm_node {
+    sho_word orec;
+    sho_word header;
+    sho_word words[];
+};
+struct shm_box {
+    sho_word header;
+    sho_word words[];
+};
+#define SHM_NODE_BYTES(words) (16u + 8u * (words))
+
+/* Orec: version << 2, or slot << 48 | seq << 2 | 1. */
+#define SHM_OREC_IS_LOCKED(o) ((o)&1)
+#define SHM_OREC_LOCK(slot, seq) ((uint64_t)(slot) << 48 | ((seq)&SHM_SEQ_MASK) << 2 | 1)
+#define SHM_OREC_SLOT(o) ((unsigned)((o) >> 48))
+#define SHM_OREC_SEQ(o) ((o) >> 2 & SHM_SEQ_MASK)
+#define SHM_VERSION_ONE 4ULL /* versions and the clock are kept shifted: one step */
+
+/* An object's id: offset / 16 in 44 bits, low 20 bits of its birth. */
+#define SHM_OID(off, birth) ((uint64_t)(off) >> 4 << 20 | ((birth)&0xfffff))
+#define SHM_OID_OFF(oid) ((oid) >> 20 << 4)
+#define SHM_OID_BIRTH(oid) ((uint32_t)((oid)&0xfffff))
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * region.h: one mapping of one heap file, private to this process. Nothing in here enters the heap.
+ */
+#ifndef SHO_REGION_H
+#define SHO_REGION_H
+
+#include "heap/layout.h"
+
+typedef struct sho_region {
+    uint8_t *base;
+    struct shm_superblock *sb;
+    _Atomic uint64_t limit; /* end of the file as last seen by fstat(): offsets below are backed */
+    uint64_t max_bytes;     /* private copies of the checked superblock */
+    uint64_t dir_off;
+    uint64_t data_off;
+    uint64_t root_oid;
+    uint64_t hash_seed[2];
+    uint8_t uuid[16];
+    bool writable;
+    int fd;
+    dev_t dev;
+    ino_t ino;
+    char *path;
+} sho_region;
+
+/* Maps an existing heap file. `writable` false: also works without write permission. */
+int sho_region_open(const char *path, bool writable, sho_region **ret_region);
+
+/* A new heap file, complete but for the root dict: `publish` links it to its path (EEXIST if that is taken). */
+int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsigned file_mode, sho_region **ret_region);
+int sho_region_publish(sho_region *region, uint64_t root_oid);
+
+void sho_region_close(sho_region *region); /* unmaps; an unpublished file disappears. Takes NULL */
+
+/* Opens the region's file anew: a description of its own, for locks. -1 with errno. */
+int sho_region_reopen(const sho_region *region);
+
+/* Refreshes the limit; true if [off, off + bytes) is inside now. */
+bool sho_region_refresh(sho_region *region, uint64_t off, uint64_t bytes);
+
+/* Grows the part in use to at least slab_count slabs, more if that is cheap. EFULL. */
+int sho_region_grow(sho_region *region, uint64_t slab_count);
+
+/* Backs bytes of the tables before data_off with memory. EFULL, EIO. */
+int sho_region_back(sho_region *region, uint64_t off, uint64_t bytes);
+
+/* The words at off if [off, off + bytes) lies in the slabs and off is 8-aligned, else NULL. */
+SHO_INLINE sho_word *sho_region_at(sho_region *region, uint64_t off, uint64_t bytes)
+{
+    uint64_t limit = atomic_load_explicit(&region->limit, memory_order_relaxed);
+    if (SHO_UNLIKELY((off & 7) || off < region->data_off || bytes > limit || off > limit - bytes) &&
+        ((off & 7) || off < region->data_off || !sho_region_refresh(region, off, bytes)))
+        return NULL;
+    return (sho_word *)(region->base + off);
+}
+
+SHO_INLINE struct shm_slot *sho_region_slot(const sho_region *region, unsigned slot)
+{
+    return (struct shm_slot *)(region->base + SHM_SLOT_OFF + (uint64_t)slot * SHM_PAGE_BYTES);
+}
+
+SHO_INLINE struct shm_process *sho_region_process(const sho_region *region, unsigned process)
+{
+    return (struct shm_process *)(region->base + SHM_PROCESS_OFF) + process;
+}
+
+SHO_INLINE struct shm_slab *sho_region_slab(const sho_region *region, uint64_t slab)
+{
+    return (struct shm_slab *)(region->base + region->dir_off) + slab;
+}
+
+/* slab_count from the heap, bounded by what is mapped and backed. */
+SHO_INLINE uint64_t sho_region_slab_count(sho_region *region)
+{
+    uint64_t count = sho_load_acquire(&region->sb->slab_count);
+    uint64_t limit = atomic_load_explicit(&region->limit, memory_order_relaxed) >> SHM_SLAB_SHIFT;
+    if (SHO_UNLIKELY(count > limit)) {
+        sho_region_refresh(region, 0, count << SHM_SLAB_SHIFT);
+        limit = atomic_load_explicit(&region->limit, memory_order_relaxed) >> SHM_SLAB_SHIFT;
+    }
+    return count < limit ? count : limit;
+}
+
+/* Slots that were ever claimed, bounded. */
+SHO_INLINE unsigned sho_region_slot_count(const sho_region *region)
+{
+    uint64_t high = sho_load_acquire(&region->sb->slot_high);
+    return (unsigned)(high < SHM_SLOT_MAX ? high : SHM_SLOT_MAX);
+}
+
+#endif

@@ -1,0 +1,629 @@
+/*
+ * slab.c: the allocator.
+ *
+ * A slab is 64 KiB of blocks of one class. A session owns at most one slab of each class and takes blocks from it
+ * without atomics; a slab it has used up it lets go. Everything about a slab is in its 64-byte descriptor:
+ *
+ *   state         kind, class, owner. Free -> used and used -> free by compare-and-swap: that is the claim.
+ *   private_list  one word: head of the owner's free blocks, first never-used block, free blocks in both. Only the
+ *                 owner (or who adopts the slab from the dead) writes it, so that a crash leaves it consistent.
+ *   remote        one word: head and count of blocks freed by others, and who is in charge of the slab:
+ *                   OWNED      a session allocates from it
+ *                   UNLISTED   used up, nobody's: the next free of a block lists it (in the same compare-and-swap)
+ *                   LISTED     on its class's stack of partial slabs, or on the way to it or from it
+ *
+ *          claim              used up                first remote free           popped
+ *   FREE --------> OWNED ------------------> UNLISTED ----------------> LISTED ----------> OWNED
+ *     ^                 owner ends: LISTED                                 |
+ *     +-------------- reclaim_empty: a box slab without live blocks -------+
+ *
+ * I1  free blocks of a slab = private_list's count + remote's count, when its owner stands still.
+ * I2  a block is on at most one list; the links are in the blocks (in a box's header, in a node's first word).
+ * I3  a slab of nodes stays one of its class for ever, and its orecs only grow: a compare-and-swap that a slow committer
+ *     makes on a node freed meanwhile fails. Slabs of boxes may become anything: nobody ever does an atomic
+ *     read-modify-write on a box.
+ *
+ * Memory order: a free's compare-and-swap on `remote` releases the link it wrote; the drain acquires it. The owner's
+ * own list needs none. Tags in `remote` and in the stacks' heads make a stale compare-and-swap fail.
+ *
+ * A crash may lose a block between its pop and its name in the log, or a slab between its pop from a stack and its
+ * owner's name in it (the sweep of a collection finds both), and nothing else.
+ */
+#include "heap/slab.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+/* Block sizes. Node classes: header included. Box classes step by 8 up to 128 bytes, then 8 classes a doubling (waste under
+ * 12.5%) up to 8 KiB, then 64 KiB / 7, 6, 5, 4, 3, 2. */
+static const uint16_t class_bytes[SHO_CLASS_COUNT] = {
+    32,   48,   64,   80,   96,   112,  128,  160,  192,  240,  288,   336,   400,   464,   528, /* nodes */
+    16,   24,   32,   40,   48,   56,   64,   72,   80,   88,   96,    104,   112,   120,   128, /* boxes */
+    144,  160,  176,  192,  208,  224,  240,  256,  288,  320,  352,   384,   416,   448,   480,
+    512,  576,  640,  704,  768,  832,  896,  960,  1024, 1152, 1280,  1408,  1536,  1664,  1792,
+    1920, 2048, 2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096, 4608,  5120,  5632,  6144,  6656,
+    7168, 7680, 8192, 9360, 10920, 13104, 16384, 21840, 32768};
+
+static uint32_t block_index_of(unsigned cls, uint32_t off_in_slab)
+{
+    return off_in_slab / class_bytes[cls];
+}
+
+static unsigned block_count_of(unsigned cls)
+{
+    return SHM_SLAB_BYTES / class_bytes[cls];
+}
+
+static unsigned node_class(unsigned words)
+{
+    unsigned bytes = SHM_NODE_BYTES(words);
+    if (bytes <= 128)
+        return bytes <= 32 ? 0 : (bytes - 17) / 16 - 1;
+    unsigned cls = 7;
+    while (class_bytes[cls] < bytes)
+        cls++;
+    return cls;
+}
+
+static unsigned box_class(uint64_t bytes)
+{
+    unsigned cls;
+    if (bytes <= 128) {
+        cls = bytes <= 16 ? 0 : (unsigned)((bytes + 7) / 8 - 2);
+    } else if (bytes <= 8192) {
+        unsigned log = 63u - (unsigned)__builtin_clzll(bytes - 1); /* 7..12 */
+        unsigned step = log - 3;
+        cls = 14 + (log - 7) * 8 + (unsigned)(((bytes - 1) >> step) - 8) + 1;
+    } else {
+        cls = 63;
+        while (class_bytes[SHO_NODE_CLASS_COUNT + cls] < bytes)
+            cls++;
+    }
+    return SHO_NODE_CLASS_COUNT + cls;
+}
+
+static bool class_is_node(unsigned cls)
+{
+    return cls < SHO_NODE_CLASS_COUNT;
+}
+
+/* ------------------------------------------------------------------------------------------ packed words */
+
+#define LIST(head, fresh, count)                                                                   \
+    ((uint64_t)(head) | (uint64_t)(fresh) << 16 | (uint64_t)(count) << 32)
+#define LIST_HEAD(w) ((unsigned)((w)&0xffff))
+#define LIST_FRESH(w) ((unsigned)((w) >> 16 & 0xffff))
+#define LIST_COUNT(w) ((unsigned)((w) >> 32 & 0xffff))
+
+#define REMOTE(head, count, flag, tag)                                                             \
+    ((uint64_t)(head) | (uint64_t)(count) << 16 | (uint64_t)(flag) << 32 | (uint64_t)(tag) << 40)
+#define REMOTE_HEAD(w) ((unsigned)((w)&0xffff))
+#define REMOTE_COUNT(w) ((unsigned)((w) >> 16 & 0xffff))
+#define REMOTE_FLAG(w) ((unsigned)((w) >> 32 & 0xff))
+#define REMOTE_TAG(w) ((unsigned)((w) >> 40 & 0xffffff))
+
+#define STACK(slab, tag) ((uint64_t)(slab) | (uint64_t)(tag) << 32)
+#define STACK_SLAB(w) ((uint32_t)(w))
+#define STACK_TAG(w) ((uint32_t)((w) >> 32))
+
+static sho_word *partial_stack(const sho_region *region, unsigned cls)
+{
+    return (sho_word *)(region->base + SHM_PARTIAL_OFF) + cls;
+}
+
+static uint64_t block_off(uint64_t slab, unsigned cls, unsigned index)
+{
+    return (slab << SHM_SLAB_SHIFT) + (uint64_t)index * class_bytes[cls];
+}
+
+/* The link of a free block: index + 1 of the next one. */
+static unsigned link_get(const sho_region *region, unsigned cls, uint64_t off)
+{
+    const sho_word *w = (const sho_word *)(region->base + off);
+    return class_is_node(cls) ? (unsigned)sho_load(w + 2) & 0xffff : (unsigned)(sho_load(w) >> 16 & 0xffff);
+}
+
+static void link_set(const sho_region *region, unsigned cls, uint64_t off, unsigned link)
+{
+    sho_word *w = (sho_word *)(region->base + off);
+    if (class_is_node(cls))
+        sho_store(w + 2, link);
+    else
+        sho_store(w, (uint64_t)link << 16 | SHM_KIND_FREE);
+}
+
+/* ------------------------------------------------------------------------------------------ stacks of partial slabs */
+
+static void stack_push(sho_region *region, unsigned cls, uint64_t slab)
+{
+    sho_word *stack = partial_stack(region, cls);
+    struct shm_slab *d = sho_region_slab(region, slab);
+    uint64_t head = sho_load(stack);
+    do {
+        sho_store(&d->next, STACK_SLAB(head));
+        /* Release: `next` before the head that leads to it; pairs with the acquire in stack_pop. */
+    } while (!atomic_compare_exchange_weak_explicit(stack, &head, STACK(slab + 1, STACK_TAG(head) + 1),
+                                                    memory_order_release, memory_order_relaxed));
+}
+
+/* Slab + 1, or 0. The caller owns the slab's LISTED state. */
+static uint32_t stack_pop(sho_region *region, unsigned cls)
+{
+    sho_word *stack = partial_stack(region, cls);
+    uint64_t head = sho_load_acquire(stack);
+    for (;;) {
+        uint32_t slab = STACK_SLAB(head);
+        if (slab == 0)
+            return 0;
+        if (slab > sho_region_slab_count(region)) {
+            sho_cas(stack, head, STACK(0, STACK_TAG(head) + 1)); /* damaged: drop the stack */
+            return 0;
+        }
+        uint32_t next = (uint32_t)sho_load(&sho_region_slab(region, slab - 1)->next);
+        if (atomic_compare_exchange_weak_explicit(stack, &head, STACK(next, STACK_TAG(head) + 1), memory_order_acquire,
+                                                  memory_order_acquire))
+            return slab;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ slabs */
+
+/* Claims `count` neighbouring free slabs below the current end; the first one, or 0. */
+static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_state)
+{
+    uint64_t end = sho_region_slab_count(region);
+    uint64_t begin = region->data_off >> SHM_SLAB_SHIFT;
+    uint64_t hint = sho_load(&region->sb->free_scan_hint);
+    if (count > 1 || hint < begin || hint >= end)
+        hint = begin;
+    uint64_t length = 0;
+    for (uint64_t step = 0, i = hint; step < end - begin; step++, i++) {
+        if (i >= end) {
+            i = begin;
+            length = 0; /* a run does not wrap */
+        }
+        if (sho_load(&sho_region_slab(region, i)->state) != 0) {
+            length = 0;
+            continue;
+        }
+        if (++length < count)
+            continue;
+        uint64_t first = i + 1 - count;
+        uint64_t tail = SHM_SLAB_STATE(SHM_SLAB_RUN_TAIL, 0, SHM_SLAB_OWNER(first_state), 0);
+        uint64_t got = 0;
+        while (got < count &&
+               sho_cas(&sho_region_slab(region, first + got)->state, 0, got == 0 ? first_state : tail))
+            got++;
+        if (got == count) {
+            atomic_fetch_sub_explicit(&region->sb->free_slab_hint, count, memory_order_relaxed);
+            if (count == 1)
+                sho_store(&region->sb->free_scan_hint, first + 1);
+            return first;
+        }
+        while (got-- > 0)
+            sho_store_release(&sho_region_slab(region, first + got)->state, 0);
+        length = 0;
+    }
+    return 0;
+}
+
+static void slab_free(sho_region *region, uint64_t slab)
+{
+    struct shm_slab *d = sho_region_slab(region, slab);
+    sho_store(&d->remote, REMOTE(0, 0, SHM_REMOTE_UNLISTED, REMOTE_TAG(sho_load(&d->remote)) + 1));
+    sho_store(&d->private_list, 0);
+    sho_store(&d->run_slabs, 0);
+    sho_store_release(&d->state, 0);
+    atomic_fetch_add_explicit(&region->sb->free_slab_hint, 1, memory_order_relaxed);
+    if (sho_load(&region->sb->free_scan_hint) > slab)
+        sho_store(&region->sb->free_scan_hint, slab);
+}
+
+/* Takes every box slab off the stacks that holds no live block, and frees it; the others go back. */
+static bool reclaim_empty(sho_region *region)
+{
+    bool any = false;
+    sho_store(&region->sb->empty_slab_hint, 0);
+    for (unsigned cls = SHO_NODE_CLASS_COUNT; cls < SHO_CLASS_COUNT; cls++) {
+        uint32_t keep = 0; /* chain by `next`, private to us */
+        uint32_t slab;
+        while ((slab = stack_pop(region, cls)) != 0) {
+            struct shm_slab *d = sho_region_slab(region, slab - 1);
+            unsigned free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load_acquire(&d->remote));
+            if (free_count == block_count_of(cls)) {
+                slab_free(region, slab - 1);
+                any = true;
+            } else {
+                sho_store(&d->next, keep);
+                keep = slab;
+            }
+        }
+        while (keep != 0) {
+            uint32_t next = (uint32_t)sho_load(&sho_region_slab(region, keep - 1)->next);
+            stack_push(region, cls, keep - 1);
+            keep = next;
+        }
+    }
+    return any;
+}
+
+/* `count` neighbouring slabs that are ours now; the first one, or EFULL. */
+static int obtain_slabs(sho_region *region, uint64_t count, uint64_t first_state, uint64_t *ret_first)
+{
+    if (sho_fault("slab.claim"))
+        return sho_error(SHOBJ_EFULL, "%s is full (injected)", region->path);
+    for (;;) {
+        uint64_t first = 0;
+        int64_t free_hint = (int64_t)sho_load(&region->sb->free_slab_hint);
+        if (free_hint >= (int64_t)count)
+            first = claim_free(region, count, first_state);
+        if (first == 0 && sho_load(&region->sb->empty_slab_hint) > 0 && reclaim_empty(region))
+            first = claim_free(region, count, first_state);
+        if (first == 0) {
+            uint64_t end = sho_region_slab_count(region);
+            int rc = sho_region_grow(region, end + count);
+            if (rc == 0 && sho_region_slab_count(region) > end)
+                continue;
+            /* No growth. The hints may be wrong: look everywhere once before giving up. */
+            reclaim_empty(region);
+            first = claim_free(region, count, first_state);
+            if (first == 0)
+                return rc ? rc : SHOBJ_EFULL;
+        }
+        *ret_first = first;
+        return 0;
+    }
+}
+
+/* A slab of class cls that is ours: a partial one, else a free one. */
+static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
+{
+    sho_region *region = heap->region;
+    unsigned kind = class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES;
+    uint64_t state = SHM_SLAB_STATE(kind, cls, heap->owner, 0);
+    uint32_t popped;
+    while ((popped = stack_pop(region, cls)) != 0) {
+        struct shm_slab *d = sho_region_slab(region, popped - 1);
+        (void)sho_fault("slab.popped");
+        uint64_t old = sho_load(&d->state);
+        if (SHM_SLAB_KIND(old) != kind || SHM_SLAB_CLASS(old) != cls || SHM_SLAB_OWNER(old) != 0)
+            continue; /* damaged stack */
+        sho_store(&d->state, state);
+        uint64_t remote = sho_load(&d->remote);
+        while (!atomic_compare_exchange_weak_explicit(
+            &d->remote, &remote,
+            REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1),
+            memory_order_acq_rel, memory_order_relaxed))
+            ;
+        *ret_slab = popped - 1;
+        return 0;
+    }
+    int rc = obtain_slabs(region, 1, state, ret_slab);
+    if (rc)
+        return rc;
+    struct shm_slab *d = sho_region_slab(region, *ret_slab);
+    if (kind == SHM_SLAB_NODES) {
+        /* It may have held boxes: orecs and headers start from 0. */
+        sho_word *words = (sho_word *)(region->base + (*ret_slab << SHM_SLAB_SHIFT));
+        for (unsigned i = 0; i < SHM_SLAB_BYTES / 8; i++)
+            sho_store(words + i, 0);
+    }
+    sho_store(&d->private_list, LIST(0, 0, block_count_of(cls)));
+    sho_store_release(&d->remote, REMOTE(0, 0, SHM_REMOTE_OWNED, REMOTE_TAG(sho_load(&d->remote)) + 1));
+    return 0;
+}
+
+/* Moves what others freed to the private list, which is empty. False if there was nothing. */
+static bool drain_remote(struct shm_slab *d)
+{
+    uint64_t remote = sho_load_acquire(&d->remote);
+    uint64_t list = sho_load(&d->private_list);
+    while (REMOTE_COUNT(remote) != 0) {
+        if (atomic_compare_exchange_weak_explicit(&d->remote, &remote,
+                                                  REMOTE(0, 0, SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1),
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+            sho_store(&d->private_list,
+                      LIST(REMOTE_HEAD(remote), LIST_FRESH(list), LIST_COUNT(list) + REMOTE_COUNT(remote)));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Lets go of a used-up slab. False if somebody freed a block in it this moment. */
+static bool let_go(struct shm_slab *d)
+{
+    uint64_t state = sho_load(&d->state);
+    uint64_t remote = sho_load(&d->remote);
+    if (REMOTE_COUNT(remote) != 0)
+        return false;
+    sho_store(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), SHM_SLAB_CLASS(state), 0, 0));
+    if (sho_cas(&d->remote, remote, REMOTE(0, 0, SHM_REMOTE_UNLISTED, REMOTE_TAG(remote) + 1)))
+        return true;
+    sho_store(&d->state, state);
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------ blocks */
+
+static int take(sho_heap *heap, unsigned cls, uint64_t *ret_off)
+{
+    sho_region *region = heap->region;
+    for (;;) {
+        uint64_t slab = heap->current[cls];
+        if (SHO_UNLIKELY(slab-- == 0)) {
+            int rc = obtain_slab(heap, cls, &slab);
+            if (rc)
+                return rc;
+            heap->current[cls] = (uint32_t)slab + 1;
+        }
+        struct shm_slab *d = sho_region_slab(region, slab);
+        uint64_t list = sho_load(&d->private_list);
+        unsigned head = LIST_HEAD(list);
+        unsigned fresh = LIST_FRESH(list);
+        if (SHO_LIKELY(head != 0 && head <= block_count_of(cls))) {
+            *ret_off = block_off(slab, cls, head - 1);
+            sho_store(&d->private_list, LIST(link_get(region, cls, *ret_off), fresh, LIST_COUNT(list) - 1));
+            return 0;
+        }
+        if (head == 0 && fresh < block_count_of(cls)) {
+            *ret_off = block_off(slab, cls, fresh);
+            sho_store(&d->private_list, LIST(0, fresh + 1, LIST_COUNT(list) - 1));
+            return 0;
+        }
+        if (head != 0) /* damaged list: drop it */
+            sho_store(&d->private_list, LIST(0, fresh, 0));
+        else if (!drain_remote(d) && let_go(d))
+            heap->current[cls] = 0;
+    }
+}
+
+int sho_heap_take_node(sho_heap *heap, unsigned words, uint64_t *ret_off, unsigned *ret_words)
+{
+    unsigned cls = node_class(words);
+    int rc = take(heap, cls, ret_off);
+    if (rc == 0)
+        *ret_words = (class_bytes[cls] - 16u) / 8u;
+    return rc;
+}
+
+static int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
+{
+    uint64_t count = (bytes + SHM_SLAB_BYTES - 1) >> SHM_SLAB_SHIFT;
+    uint64_t first;
+    int rc = obtain_slabs(heap->region, count, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0), &first);
+    if (rc)
+        return rc;
+    sho_store(&sho_region_slab(heap->region, first)->run_slabs, count);
+    *ret_off = first << SHM_SLAB_SHIFT;
+    return 0;
+}
+
+int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
+{
+    uint64_t total = bytes + sizeof(struct shm_box);
+    if (total > SHO_BOX_SLAB_BYTES_MAX)
+        return take_run(heap, total, ret_off);
+    return take(heap, box_class(total), ret_off);
+}
+
+static void give_run(sho_region *region, uint64_t slab)
+{
+    uint64_t count = sho_load(&sho_region_slab(region, slab)->run_slabs);
+    uint64_t end = sho_region_slab_count(region);
+    for (uint64_t i = slab + 1; i < slab + count && i < end; i++) {
+        if (SHM_SLAB_KIND(sho_load(&sho_region_slab(region, i)->state)) != SHM_SLAB_RUN_TAIL)
+            break;
+        slab_free(region, i);
+    }
+    slab_free(region, slab);
+}
+
+bool sho_heap_give(sho_heap *heap, uint64_t off)
+{
+    sho_region *region = heap->region;
+    sho_slab_info info;
+    unsigned index;
+    if (sho_slab_find(region, off, &info, &index))
+        return false;
+    uint64_t slab = off >> SHM_SLAB_SHIFT;
+    if (info.kind != SHM_SLAB_NODES && SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) == SHM_KIND_FREE)
+        return false; /* a box that is free already */
+    if (info.kind == SHM_SLAB_RUN) {
+        give_run(region, slab);
+        return true;
+    }
+    struct shm_slab *d = sho_region_slab(region, slab);
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&d->state));
+    if (heap->current[cls] == slab + 1) {
+        uint64_t list = sho_load(&d->private_list);
+        link_set(region, cls, off, LIST_HEAD(list));
+        /* Release: a crash after this store must not leave a list that leads to an unwritten link. */
+        sho_store_release(&d->private_list, LIST(index + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
+        return true;
+    }
+    uint64_t remote = sho_load(&d->remote);
+    bool list_it;
+    uint64_t next;
+    do {
+        list_it = REMOTE_FLAG(remote) == SHM_REMOTE_UNLISTED;
+        link_set(region, cls, off, REMOTE_HEAD(remote));
+        next = REMOTE(index + 1, REMOTE_COUNT(remote) + 1, list_it ? SHM_REMOTE_LISTED : REMOTE_FLAG(remote),
+                      REMOTE_TAG(remote) + 1);
+        /* Release: the link before the head that leads to it; pairs with the acquire in drain_remote. */
+    } while (!atomic_compare_exchange_weak_explicit(&d->remote, &remote, next, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    if (!class_is_node(cls) && REMOTE_COUNT(next) == block_count_of(cls))
+        atomic_fetch_add_explicit(&region->sb->empty_slab_hint, 1, memory_order_relaxed);
+    if (list_it) {
+        (void)sho_fault("slab.list");
+        stack_push(region, cls, slab);
+    }
+    return true;
+}
+
+/* Makes a slab that its owner left (or died with) everybody's. */
+static void abandon(sho_region *region, uint64_t slab)
+{
+    struct shm_slab *d = sho_region_slab(region, slab);
+    uint64_t state = sho_load(&d->state);
+    unsigned cls = SHM_SLAB_CLASS(state);
+    uint64_t list = sho_load(&d->private_list);
+    uint64_t remote = sho_load(&d->remote);
+    unsigned flag;
+    sho_store(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), cls, 0, 0));
+    do {
+        flag = LIST_COUNT(list) + REMOTE_COUNT(remote) > 0 ? SHM_REMOTE_LISTED : SHM_REMOTE_UNLISTED;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &d->remote, &remote, REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), flag, REMOTE_TAG(remote) + 1),
+        memory_order_acq_rel, memory_order_relaxed));
+    if (flag != SHM_REMOTE_LISTED)
+        return;
+    if (!class_is_node(cls) && LIST_COUNT(list) + REMOTE_COUNT(remote) == block_count_of(cls))
+        atomic_fetch_add_explicit(&region->sb->empty_slab_hint, 1, memory_order_relaxed);
+    stack_push(region, cls, slab);
+}
+
+void sho_heap_close(sho_heap *heap)
+{
+    for (unsigned cls = 0; cls < SHO_CLASS_COUNT; cls++)
+        if (heap->current[cls] != 0) {
+            abandon(heap->region, heap->current[cls] - 1);
+            heap->current[cls] = 0;
+        }
+}
+
+/* A dead owner may have died between two words: what its descriptor says is brought in line with the list it leads to. */
+static void repair_private_list(sho_region *region, uint64_t slab)
+{
+    struct shm_slab *d = sho_region_slab(region, slab);
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&d->state));
+    uint64_t list = sho_load(&d->private_list);
+    unsigned total = block_count_of(cls);
+    unsigned fresh = LIST_FRESH(list) < total ? LIST_FRESH(list) : total;
+    unsigned count = 0;
+    unsigned head = LIST_HEAD(list);
+    for (unsigned at = head; at != 0; at = link_get(region, cls, block_off(slab, cls, at - 1)))
+        if (at > total || ++count > total) {
+            head = count = 0; /* nonsense: drop the list */
+            break;
+        }
+    sho_store(&d->private_list, LIST(head, fresh, count + total - fresh));
+}
+
+void sho_slab_adopt(sho_region *region, const bool *is_dead)
+{
+    uint64_t end = sho_region_slab_count(region);
+    for (uint64_t i = region->data_off >> SHM_SLAB_SHIFT; i < end; i++) {
+        struct shm_slab *d = sho_region_slab(region, i);
+        uint64_t state = sho_load(&d->state);
+        unsigned owner = SHM_SLAB_OWNER(state);
+        if (owner == 0 || owner > SHM_SLOT_MAX || !is_dead[owner])
+            continue;
+        if (SHM_SLAB_CLASS(state) >= SHO_CLASS_COUNT ||
+            (SHM_SLAB_KIND(state) != SHM_SLAB_NODES && SHM_SLAB_KIND(state) != SHM_SLAB_BOXES))
+            continue;
+        (void)sho_fault("slab.adopt");
+        repair_private_list(region, i);
+        abandon(region, i);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ looking */
+
+int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info)
+{
+    struct shm_slab *d = sho_region_slab(region, slab);
+    uint64_t state = sho_load_acquire(&d->state);
+    unsigned cls = SHM_SLAB_CLASS(state);
+    *ret_info = (sho_slab_info){.kind = SHM_SLAB_KIND(state), .owner = SHM_SLAB_OWNER(state)};
+    switch (ret_info->kind) {
+    case SHM_SLAB_FREE:
+    case SHM_SLAB_META:
+    case SHM_SLAB_RUN_TAIL:
+        return 0;
+    case SHM_SLAB_RUN:
+        ret_info->run_slabs = sho_load(&d->run_slabs);
+        ret_info->block_count = 1;
+        return 0;
+    case SHM_SLAB_NODES:
+    case SHM_SLAB_BOXES:
+        if (cls >= SHO_CLASS_COUNT || class_is_node(cls) != (ret_info->kind == SHM_SLAB_NODES))
+            return SHOBJ_ECORRUPT;
+        ret_info->block_bytes = class_bytes[cls];
+        ret_info->block_count = block_count_of(cls);
+        ret_info->fresh_from = LIST_FRESH(sho_load(&d->private_list));
+        ret_info->free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load(&d->remote));
+        return 0;
+    default:
+        return SHOBJ_ECORRUPT;
+    }
+}
+
+int sho_slab_find(sho_region *region, uint64_t off, sho_slab_info *ret_info, unsigned *ret_index)
+{
+    uint64_t slab = off >> SHM_SLAB_SHIFT;
+    if (off < region->data_off || slab >= sho_region_slab_count(region) || sho_slab_info_get(region, slab, ret_info))
+        return SHOBJ_ECORRUPT;
+    uint32_t in_slab = (uint32_t)(off & (SHM_SLAB_BYTES - 1));
+    if (ret_info->kind == SHM_SLAB_RUN) {
+        *ret_index = 0;
+        return in_slab == 0 ? 0 : SHOBJ_ECORRUPT;
+    }
+    if (ret_info->kind != SHM_SLAB_NODES && ret_info->kind != SHM_SLAB_BOXES)
+        return SHOBJ_ECORRUPT;
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&sho_region_slab(region, slab)->state));
+    *ret_index = cls < SHO_CLASS_COUNT ? block_index_of(cls, in_slab) : UINT32_MAX;
+    return *ret_index < ret_info->block_count && *ret_index * ret_info->block_bytes == in_slab ? 0 : SHOBJ_ECORRUPT;
+}
+
+/* One list: each block on it is marked. The number of blocks, or -1 with *ret_what. */
+static int walk_list(sho_region *region, uint64_t slab, unsigned head, uint8_t *on_list, const char **ret_what)
+{
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&sho_region_slab(region, slab)->state));
+    int count = 0;
+    for (unsigned at = head; at != 0; count++) {
+        if (at > block_count_of(cls)) {
+            *ret_what = "a free list leads out of the slab";
+            return -1;
+        }
+        if (on_list[at - 1]++) {
+            *ret_what = "a block is on its free lists twice";
+            return -1;
+        }
+        uint64_t off = block_off(slab, cls, at - 1);
+        const sho_word *words = (const sho_word *)(region->base + off);
+        if (SHM_HEADER_KIND(sho_load(words + class_is_node(cls))) != SHM_KIND_FREE) {
+            *ret_what = "a block on a free list does not say that it is free";
+            return -1;
+        }
+        at = link_get(region, cls, off);
+    }
+    return count;
+}
+
+const char *sho_slab_list_check(sho_region *region, uint64_t slab, bool (*is_used)(void *arg, uint64_t off), void *arg)
+{
+    uint8_t on_list[SHM_SLAB_BYTES / 16] = {0};
+    struct shm_slab *d = sho_region_slab(region, slab);
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&d->state));
+    uint64_t list = sho_load(&d->private_list);
+    uint64_t remote = sho_load_acquire(&d->remote);
+    unsigned total = block_count_of(cls);
+    const char *what = NULL;
+    int own = walk_list(region, slab, LIST_HEAD(list), on_list, &what);
+    int others = own < 0 ? -1 : walk_list(region, slab, REMOTE_HEAD(remote), on_list, &what);
+    if (others < 0)
+        return what;
+    if (LIST_FRESH(list) > total)
+        return "it counts more blocks than it has";
+    if ((unsigned)own + total - LIST_FRESH(list) != LIST_COUNT(list))
+        return "its count of free blocks differs from its list";
+    if ((unsigned)others != REMOTE_COUNT(remote))
+        return "its count of blocks freed by others differs from their list";
+    for (unsigned i = 0; is_used != NULL && i < total; i++)
+        if ((on_list[i] || i >= LIST_FRESH(list)) && is_used(arg, block_off(slab, cls, i)))
+            return "a block in use is on a free list";
+    return NULL;
+}

@@ -1,0 +1,58 @@
+/*
+ * slab.h: blocks of memory: nodes and boxes of size classes out of 64 KiB slabs, large boxes as runs of slabs.
+ */
+#ifndef SHO_SLAB_H
+#define SHO_SLAB_H
+
+#include "heap/region.h"
+
+#define SHO_NODE_CLASS_COUNT 15u
+#define SHO_BOX_CLASS_COUNT 69u
+#define SHO_CLASS_COUNT (SHO_NODE_CLASS_COUNT + SHO_BOX_CLASS_COUNT) /* node classes first */
+#define SHO_BOX_SLAB_BYTES_MAX 32768u                                 /* larger ones are runs */
+
+/* A session's place in the allocator: the one slab of each class that it owns now (slab + 1, 0: none). */
+typedef struct sho_heap {
+    sho_region *region;
+    unsigned owner; /* slot + 1 */
+    uint32_t current[SHO_CLASS_COUNT];
+} sho_heap;
+
+/* A free node of at least `words` payload words: its header says SHM_KIND_FREE, its orec is the version it was freed at. EFULL. */
+int sho_heap_take_node(sho_heap *heap, unsigned words, uint64_t *ret_off, unsigned *ret_words);
+
+/* A free box of at least `bytes` payload bytes; its header still says SHM_KIND_FREE. EFULL. */
+int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off);
+
+/* Gives a block back. The header of a node is set FREE by the caller (with its orec); a box's here. False if off is no
+ * block that could be in use (damage): nothing was done. */
+bool sho_heap_give(sho_heap *heap, uint64_t off);
+
+/* Releases the owned slabs to all. */
+void sho_heap_close(sho_heap *heap);
+
+/* Releases the slabs of dead owners: is_dead[owner] for owner in 1..SHM_SLOT_MAX. */
+void sho_slab_adopt(sho_region *region, const bool *is_dead);
+
+/* What a slab holds, from its descriptor (counts are exact when its owner stands still). */
+typedef struct sho_slab_info {
+    unsigned kind; /* enum shm_slab_kind */
+    unsigned block_bytes;
+    unsigned block_count;
+    unsigned free_count;
+    unsigned owner;
+    unsigned fresh_from; /* blocks from here on were never used */
+    uint64_t run_slabs;
+} sho_slab_info;
+
+/* ECORRUPT if the descriptor is nonsense. */
+int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info);
+
+/* The slab that holds off as a block start; the block's index. ECORRUPT if off is no block start in a used slab. */
+int sho_slab_find(sho_region *region, uint64_t off, sho_slab_info *ret_info, unsigned *ret_index);
+
+/* Verifies a slab's free lists while nobody works on it: links, counts, headers; is_used (may be NULL) tells of blocks that
+ * must not be on them. What is wrong, or NULL. */
+const char *sho_slab_list_check(sho_region *region, uint64_t slab, bool (*is_used)(void *arg, uint64_t off), void *arg);
+
+#endif

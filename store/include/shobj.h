@@ -1,0 +1,391 @@
+/*
+ * shobj.h: the whole public API of libshobj.
+ *
+ * A *store* is a heap file (normally in /dev/shm) that any number of processes map at once. In it live
+ * *objects* (dict, list) with mutable contents and identity, and *values* (int, float, str, bytes, tuple ...),
+ * which are immutable and belong to the place that holds them. Every function here that reads or changes an
+ * object is one atomic, linearizable operation by itself; between shobj_txn_begin() and shobj_txn_commit() all of
+ * them together are one strictly serializable transaction. A process may die at any instruction: what it had
+ * committed is whole, what it had not is invisible, and nobody waits for it.
+ *
+ * Threads: every function may be called from any thread. A thread is attached to a store (gets a session slot in
+ * the heap) at its first call and detached when it ends, by shobj_detach() or by shobj_close(). A transaction
+ * belongs to the thread that began it.
+ *
+ * Fork: a child may go on using the handles it inherited; it attaches anew at its first call. A transaction that was
+ * open at the fork stays the parent's.
+ *
+ * Errors: functions that can fail return 0 or a negative SHOBJ_E... number. Outputs (`ret_...`) are written on
+ * success only. shobj_error_message() tells the calling thread what went wrong, where, and what to do.
+ *
+ * Lifetime of results: bytes and items that a returned shobj_value points to live in memory of the calling thread's
+ * session until its next call on the same store that returns values. Copy what is to be kept.
+ */
+#ifndef SHOBJ_H
+#define SHOBJ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SHOBJ_VERSION_MAJOR 0
+#define SHOBJ_VERSION_MINOR 1
+#define SHOBJ_VERSION_PATCH 0
+#define SHOBJ_VERSION_STRING "0.1.0"
+
+#if defined(__GNUC__)
+#define SHOBJ_API __attribute__((visibility("default")))
+#else
+#define SHOBJ_API
+#endif
+
+/* ---------------------------------------------------------------------------------------------- errors */
+
+/* X(name, number, text). The numbers are part of the ABI. */
+#define SHOBJ_ERRORS(X)                                                                            \
+    X(ENOTFOUND, 1, "no such key, index or path")                                                  \
+    X(EINVAL, 2, "invalid argument")                                                               \
+    X(ETYPE, 3, "the object or key is of another type")                                            \
+    X(ENOENT, 4, "no such store")                                                                  \
+    X(EEXIST, 5, "the store exists already")                                                       \
+    X(EACCES, 6, "permission denied")                                                              \
+    X(EREADONLY, 7, "the store is open for reading only")                                          \
+    X(EFULL, 8, "the store is full")                                                               \
+    X(ENOMEM, 9, "this process is out of memory")                                                  \
+    X(EVERSION, 10, "the heap file has another layout version")                                    \
+    X(EFORMAT, 11, "not a shobj heap file")                                                        \
+    X(ECORRUPT, 12, "the heap is damaged")                                                         \
+    X(ECONFLICT, 13, "the transaction lost against another one")                                   \
+    X(ETIMEOUT, 14, "timed out")                                                                   \
+    X(ESTALE, 15, "the object is gone")                                                            \
+    X(EBUSY, 16, "the store is in use")                                                            \
+    X(ETXN, 17, "not possible in this state of the transaction")                                   \
+    X(ELIMIT, 18, "no free session slot")                                                          \
+    X(EIO, 19, "a system call failed")                                                             \
+    X(EABORTED, 20, "the body asked for an abort")
+
+enum {
+#define SHOBJ_ERROR_ENUM(name, number, text) SHOBJ_##name = -(number),
+    SHOBJ_ERRORS(SHOBJ_ERROR_ENUM)
+#undef SHOBJ_ERROR_ENUM
+};
+
+/* "ENOTFOUND" for SHOBJ_ENOTFOUND, "OK" for 0, "E?" for a number that is none of ours. Never NULL. */
+SHOBJ_API const char *shobj_error_name(int error);
+
+/* The general text of an error number. Never NULL. */
+SHOBJ_API const char *shobj_error_text(int error);
+
+/* What the calling thread's last failing call was doing, to what, and what to do next: one line without newline.
+ * Meaningful only right after a call returned an error. Never NULL. */
+SHOBJ_API const char *shobj_error_message(void);
+
+/* The version of the library in use, "0.1.0". */
+SHOBJ_API const char *shobj_version(void);
+
+/* ---------------------------------------------------------------------------------------------- values */
+
+/* The id of an object: its place in the heap and its birth stamp, never 0. The id of an object that has been
+ * freed is recognised (SHOBJ_ESTALE). */
+typedef uint64_t shobj_oid;
+
+enum shobj_type {
+    SHOBJ_ABSENT = 0, /* no value */
+    SHOBJ_NONE,
+    SHOBJ_BOOL,    /* .i is 0 or 1 */
+    SHOBJ_INT,     /* .i, all of int64_t */
+    SHOBJ_BIGINT,  /* .data/.count: magnitude, little-endian bytes; .negative: its sign; outside int64_t */
+    SHOBJ_FLOAT,   /* .f, every bit pattern kept */
+    SHOBJ_COMPLEX, /* .c[0] real, .c[1] imaginary */
+    SHOBJ_STR,     /* .data/.count: UTF-8 bytes; lone surrogates as three bytes each */
+    SHOBJ_BYTES,   /* .data/.count */
+    SHOBJ_TUPLE,   /* .items/.count */
+    SHOBJ_FROZENSET, /* .items/.count, no two equal */
+    SHOBJ_OBJECT   /* .oid; .kind tells what it is */
+};
+
+enum shobj_kind {
+    SHOBJ_KIND_NONE = 0,
+    SHOBJ_KIND_DICT = 1,
+    SHOBJ_KIND_LIST = 2
+};
+
+/* One value. 24 bytes on the 64-bit machines that are supported. */
+typedef struct shobj_value {
+    uint8_t type;      /* enum shobj_type */
+    uint8_t kind;      /* of an object: enum shobj_kind. Set on output; ignored on input */
+    uint8_t negative;  /* of a BIGINT: 1 below zero */
+    uint8_t ascii;     /* of a STR, on output: 1 if every byte is below 128 */
+    uint32_t reserved; /* 0 */
+    union {
+        int64_t i;
+        double f;
+        double c[2];
+        shobj_oid oid;
+        struct {
+            union {
+                const void *data;
+                const struct shobj_value *items;
+            };
+            size_t count;
+        };
+    };
+} shobj_value;
+
+/* A key made ready for one store by shobj_key_init(): hash and stored form, so that using it again costs
+ * neither. It points to what the value pointed to. Fields are the library's own. */
+typedef struct shobj_key {
+    shobj_value value;
+    uint64_t hash;
+    uint64_t cell;
+} shobj_key;
+
+typedef struct shobj_item {
+    shobj_value key;
+    shobj_value value;
+} shobj_item;
+
+typedef struct shobj_store shobj_store;
+
+/* ETYPE if the value can't be a key (an object, or a tuple with one inside). Does no shared access. */
+SHOBJ_API int shobj_key_init(shobj_store *store, const shobj_value *value, shobj_key *ret_key);
+
+/* ---------------------------------------------------------------------------------------------- stores */
+
+enum shobj_open_mode {
+    SHOBJ_OPEN_READ,   /* existing store; operations that change fail with EREADONLY */
+    SHOBJ_OPEN_WRITE,  /* existing store */
+    SHOBJ_OPEN_CREATE, /* existing store, or a new one */
+    SHOBJ_OPEN_NEW,    /* a new empty one; an existing one of that name is unlinked first */
+    SHOBJ_OPEN_EXCL    /* a new one; EEXIST if there is one */
+};
+
+typedef struct shobj_options {
+    enum shobj_open_mode mode;
+    uint64_t size;     /* bytes to reserve at creation; 0: the default (1 MiB) */
+    uint64_t max_size; /* bytes the file may grow to, fixed at creation; 0: the default (16 GiB) */
+    unsigned file_mode; /* permission bits of a new file, less the umask; 0: 0600 */
+    bool own_mapping;  /* map anew even if this process has the store open (for tests and tools) */
+    /* Called around every wait (spinning excepted) of a thread inside an operation of this handle: a language
+     * runtime gives up its lock here. wait_leave gets what wait_enter returned. Both or neither. */
+    void *(*wait_enter)(void);
+    void (*wait_leave)(void *);
+} shobj_options;
+
+/* Opens a store. A `name` without '/' stands in $SHOBJ_DIR, else /dev/shm. options NULL: SHOBJ_OPEN_WRITE and
+ * defaults. Opening a file that this process has open already gives the same mapping, counted; options then must
+ * not contradict it. Errors: ENOENT, EEXIST, EACCES, EFORMAT, EVERSION, ECORRUPT, EFULL, EINVAL, ELIMIT, EIO. */
+SHOBJ_API int shobj_open(const char *name, const shobj_options *options, shobj_store **ret_store);
+
+/* Undoes one shobj_open(). With the last one: open transactions of this process are aborted, its sessions end,
+ * the mapping goes. Takes NULL. No other thread may be inside a call on the handle. */
+SHOBJ_API void shobj_close(shobj_store *store);
+
+/* Ends the calling thread's session on the store; an open transaction is aborted. The next call attaches anew. */
+SHOBJ_API void shobj_detach(shobj_store *store);
+
+/* Removes a store's file. Those who have it open go on. Without `force`: EBUSY while any process has it open. */
+SHOBJ_API int shobj_unlink(const char *name, bool force);
+
+/* Calls back with the path of each heap file in `directory` (NULL: $SHOBJ_DIR, else /dev/shm), sorted by name. A callback
+ * result other than 0 ends the walk and is returned. */
+SHOBJ_API int shobj_list_stores(const char *directory, int (*each)(const char *path, void *arg), void *arg);
+
+/* Writes the absolute path that `name` stands for to buf. EINVAL if it does not fit. */
+SHOBJ_API int shobj_store_path(const char *name, char *buf, size_t buf_bytes);
+
+SHOBJ_API const char *shobj_path(const shobj_store *store);    /* absolute path as opened */
+SHOBJ_API const uint8_t *shobj_uuid(const shobj_store *store); /* 16 bytes */
+SHOBJ_API bool shobj_is_readonly(const shobj_store *store);
+SHOBJ_API shobj_oid shobj_root(const shobj_store *store); /* the root dict */
+
+typedef struct shobj_stat {
+    uint64_t file_bytes;  /* memory that the file occupies */
+    uint64_t size_bytes;  /* end of the part in use */
+    uint64_t max_bytes;   /* it may grow to */
+    uint64_t used_bytes;  /* in live blocks */
+    uint64_t free_bytes;  /* file_bytes not in live blocks nor in fixed tables */
+    uint64_t objects;     /* live objects */
+    uint64_t blocks;      /* live blocks (nodes and immutable blocks) */
+    uint64_t commits;     /* transactions and changing single operations committed */
+    uint64_t conflicts;   /* attempts that lost */
+    uint64_t retries;     /* operations restarted on what another changed meanwhile */
+    uint64_t recoveries;  /* dead participants cleaned up after */
+    uint64_t collections; /* garbage collections completed */
+    uint64_t sessions;    /* attached threads */
+    uint64_t processes;   /* attached processes */
+    uint64_t clock;       /* the commit clock */
+    uint64_t layout_version;
+    int64_t created_ns;   /* CLOCK_REALTIME at creation */
+} shobj_stat;
+
+/* Counts live blocks by walking all slab descriptors and headers: time is proportional to the heap. */
+SHOBJ_API int shobj_stat_get(shobj_store *store, shobj_stat *ret_stat);
+
+typedef struct shobj_session_info {
+    uint32_t session;    /* slot number */
+    uint32_t process;    /* number of the process record */
+    int64_t pid;         /* as the process saw itself; for people only */
+    int64_t tid;
+    bool alive;          /* the process holds its liveness lock */
+    bool self;           /* a session of the calling process */
+    char state[16];      /* "idle", "active" (in a transaction), "locking", "committing", "aborted" */
+    uint64_t seq;        /* attempts so far */
+    uint64_t commits;
+    uint64_t conflicts;
+    int64_t attached_ns; /* CLOCK_REALTIME */
+    int64_t began_ns;    /* of the open transaction, CLOCK_REALTIME; 0 without one */
+    uint32_t held_count; /* nodes it has locked at the moment */
+} shobj_session_info;
+
+/* Calls back for each session slot in use, dead ones included; stops at a result other than 0 and returns it. */
+SHOBJ_API int shobj_sessions(shobj_store *store, int (*each)(const shobj_session_info *info, void *arg), void *arg);
+
+/* Recovers every dead process of the store now (the others would do it as they meet what it left). */
+SHOBJ_API int shobj_reap(shobj_store *store, unsigned *ret_count);
+
+/* Verifies the whole store: superblock, slab descriptors, free lists, every node, block and container reachable from
+ * the root. Calls `report` (may be NULL) with one line per problem ("where: what is wrong"). Returns 0 if whole,
+ * ECORRUPT if not. Others may go on working meanwhile; what they change is looked at again. */
+SHOBJ_API int shobj_check(shobj_store *store, void (*report)(const char *line, void *arg), void *arg,
+                          uint64_t *ret_problem_count);
+
+/* ---------------------------------------------------------------------------------------------- transactions */
+
+/* Begins a transaction of the calling thread, or inside one, a nested block (a savepoint). ETXN if the thread has
+ * one open on another store. */
+SHOBJ_API int shobj_txn_begin(shobj_store *store);
+
+/* Ends the innermost block. The outermost one is decided here: 0 and everything happened at one instant, or an error
+ * and nothing did (ECONFLICT: run the body again). Either way the block has ended. ETXN without a transaction. */
+SHOBJ_API int shobj_txn_commit(shobj_store *store);
+
+/* Undoes and ends the innermost block (what it read still counts, if it was nested). No effect without one. */
+SHOBJ_API void shobj_txn_abort(shobj_store *store);
+
+/* Number of open blocks of the calling thread: 0 outside a transaction. */
+SHOBJ_API unsigned shobj_txn_depth(shobj_store *store);
+
+/* True when an operation in the open transaction has met a conflict: it can't commit any more, every further operation
+ * fails with ECONFLICT, and shobj_txn_abort() and a new attempt are due. */
+SHOBJ_API bool shobj_txn_is_doomed(shobj_store *store);
+
+/* Waits a random moment that grows with `attempt` (the number of failures so far, 1 and up); to be called between
+ * attempts, outside the transaction. */
+SHOBJ_API void shobj_txn_backoff(shobj_store *store, unsigned attempt);
+
+/* Runs fn(store, arg) as a transaction until it commits. A negative result of fn aborts and is returned (ECONFLICT:
+ * aborts and runs again). Inside a transaction, a nested block. */
+SHOBJ_API int shobj_run(shobj_store *store, int (*fn)(shobj_store *store, void *arg), void *arg);
+
+/* ---------------------------------------------------------------------------------------------- objects */
+
+/* Kind and version of an object. The version (may be NULL) grows with each change of the object's first node. ESTALE if gone. */
+SHOBJ_API int shobj_object(shobj_store *store, shobj_oid oid, enum shobj_kind *ret_kind, uint64_t *ret_version);
+
+/* Dicts: insertion-ordered; keys are any value but objects; equal keys (1, 1.0, True) are one key. ENOTFOUND: no such
+ * key. The keys of an API call with `_key` were made by shobj_key_init() for this store. */
+SHOBJ_API int shobj_dict_new(shobj_store *store, const shobj_item *items, size_t count, shobj_oid *ret_dict);
+SHOBJ_API int shobj_dict_len(shobj_store *store, shobj_oid dict, uint64_t *ret_count);
+SHOBJ_API int shobj_dict_get(shobj_store *store, shobj_oid dict, const shobj_key *key, shobj_value *ret_value);
+SHOBJ_API int shobj_dict_has(shobj_store *store, shobj_oid dict, const shobj_key *key, bool *ret_has);
+SHOBJ_API int shobj_dict_set(shobj_store *store, shobj_oid dict, const shobj_key *key, const shobj_value *value);
+/* Stores value if the key is absent; *ret_value (may be NULL) is what is there afterwards. */
+SHOBJ_API int shobj_dict_setdefault(shobj_store *store, shobj_oid dict, const shobj_key *key,
+                                    const shobj_value *value, shobj_value *ret_value);
+/* Removes a key; *ret_value (may be NULL) is what was there. */
+SHOBJ_API int shobj_dict_del(shobj_store *store, shobj_oid dict, const shobj_key *key, shobj_value *ret_value);
+/* Removes and returns the last inserted (or, first = true, the first) entry. ENOTFOUND: empty. */
+SHOBJ_API int shobj_dict_popitem(shobj_store *store, shobj_oid dict, bool first, shobj_item *ret_item);
+SHOBJ_API int shobj_dict_clear(shobj_store *store, shobj_oid dict);
+
+/* A position in a dict's insertion order. It stays good while others insert and delete: an entry that is there all
+ * the while is met exactly once. */
+typedef struct shobj_dict_iter {
+    shobj_oid dict;
+    uint64_t serial; /* of the last entry given out */
+    uint64_t hint_off;
+    uint64_t hint_header;
+    bool reverse;
+    bool started;
+} shobj_dict_iter;
+
+SHOBJ_API void shobj_dict_iter_init(shobj_dict_iter *iter, shobj_oid dict, bool reverse);
+/* The next entries, at most `max` (at least 1; 32 is a good number), each batch one consistent read;
+ * *ret_count is 0 at the end. */
+SHOBJ_API int shobj_dict_iter_next(shobj_store *store, shobj_dict_iter *iter, shobj_item *ret_items, size_t max,
+                                   size_t *ret_count);
+
+/* Lists. An index below 0 counts from the end. ENOTFOUND: out of range. */
+SHOBJ_API int shobj_list_new(shobj_store *store, const shobj_value *values, size_t count, shobj_oid *ret_list);
+SHOBJ_API int shobj_list_len(shobj_store *store, shobj_oid list, uint64_t *ret_count);
+SHOBJ_API int shobj_list_get(shobj_store *store, shobj_oid list, int64_t index, shobj_value *ret_value);
+/* The values from `first` (0 and up) on, at most max, one consistent read; *ret_count may be less than
+ * max before the end (call again), and is 0 at or behind the end. */
+SHOBJ_API int shobj_list_read(shobj_store *store, shobj_oid list, uint64_t first, shobj_value *ret_values, size_t max,
+                              size_t *ret_count);
+SHOBJ_API int shobj_list_set(shobj_store *store, shobj_oid list, int64_t index, const shobj_value *value);
+SHOBJ_API int shobj_list_append(shobj_store *store, shobj_oid list, const shobj_value *value);
+/* All values or none, in one operation. */
+SHOBJ_API int shobj_list_extend(shobj_store *store, shobj_oid list, const shobj_value *values, size_t count);
+/* Before index; clamped to the ends, as Python's list.insert. */
+SHOBJ_API int shobj_list_insert(shobj_store *store, shobj_oid list, int64_t index, const shobj_value *value);
+/* Removes an element; *ret_value (may be NULL) is what was there. */
+SHOBJ_API int shobj_list_del(shobj_store *store, shobj_oid list, int64_t index, shobj_value *ret_value);
+SHOBJ_API int shobj_list_clear(shobj_store *store, shobj_oid list);
+
+/* ---------------------------------------------------------------------------------------------- text and addresses */
+
+/* Addresses: STORE, STORE:/json/pointer or STORE:@OID. The path is RFC 6901 ("~1" is '/', "~0" is '~'), with list
+ * indices (negative ones from the end; "-" is the end), and "~=" before a Python literal for keys that are not str:
+ * "/~=42", "/~=(1, 2)", "/~=b'x'"; "~=''" is the empty str. */
+
+/* Finds the ':' that ends the store part; *ret_store_bytes is its length; *ret_path points behind the colon, or to "" */
+SHOBJ_API int shobj_address_split(const char *address, size_t *ret_store_bytes, const char **ret_path);
+
+/* The value at a path ("" is the root; "@1f2e..." an object's id, a path may follow). ENOTFOUND, ETYPE, EINVAL (bad syntax). */
+SHOBJ_API int shobj_path_get(shobj_store *store, const char *path, shobj_value *ret_value);
+
+/* The container and the last step of a path. *ret_step: the dict key or list index (INT), ABSENT for "-"; its bytes
+ * live as returned values do. EINVAL if the path has no last step. */
+SHOBJ_API int shobj_path_parent(shobj_store *store, const char *path, shobj_oid *ret_container,
+                                enum shobj_kind *ret_kind, shobj_value *ret_step);
+
+/* Sets, or deletes (value NULL), what a path names. Atomic. A list takes "-" for append. */
+SHOBJ_API int shobj_path_set(shobj_store *store, const char *path, const shobj_value *value);
+
+/* The text of one path step, escaped, for a key or an index: what shobj_path_get() reads back as that key. Returns
+ * the number of bytes it needs without the final NUL; writes at most buf_bytes with the NUL. */
+SHOBJ_API size_t shobj_path_step(const shobj_value *key, char *buf, size_t buf_bytes);
+
+/* Reads one Python literal (None, True, ints, floats, complex, str and bytes with escapes, tuples, frozenset({...})) into
+ * value; its memory is one malloc()ed block, *ret_memory, to be free()d (NULL if none). EINVAL tells the column. */
+SHOBJ_API int shobj_literal_parse(const char *text, shobj_value *ret_value, void **ret_memory);
+
+enum shobj_form {
+    SHOBJ_FORM_LITERAL, /* Python literals, containers as [..] and {..} */
+    SHOBJ_FORM_JSON,    /* plain JSON: bytes as base64, tuples and sets as arrays, keys that are not str by their
+                           literal, NaN and infinities as null; an object met again inside itself as {"$ref": oid} */
+    SHOBJ_FORM_DUMP     /* exact JSON with $bytes, $tuple, $set, $dict, $float, $ref tags */
+};
+
+/* Writes the text of a value and all below it through `write` (stops at a result other than 0 and returns it). indent 0:
+ * one line; otherwise spaces per level. depth_max: levels of containers to open (deeper ones are "..."), 0 for no
+ * bound. Each batch of entries is one consistent read; all of it is if the caller opened a transaction. */
+SHOBJ_API int shobj_render(shobj_store *store, const shobj_value *value, enum shobj_form form, unsigned indent,
+                           unsigned depth_max, int (*write)(const char *text, size_t bytes, void *arg), void *arg);
+
+/* The 16 hex digits of an id, NUL-terminated, and back (EINVAL). */
+SHOBJ_API void shobj_oid_format(shobj_oid oid, char ret_text[17]);
+SHOBJ_API int shobj_oid_parse(const char *text, shobj_oid *ret_oid);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,452 @@
+/*
+ * clock.pml: versions and the clock. Which snapshots do readers accept, and is there one serial order of all?
+ *
+ * Every process runs OPS operations, each chosen freely:
+ *
+ *   transaction   reads all nodes in any rotation, extending its snapshot where it must, and writes any subset of them
+ *   single write  reads one node and writes it
+ *   single read   reads all nodes and looks at their orecs again
+ *
+ * A node's word counts its writes, so a word names the write that made it. Every operation notes what it saw, also one
+ * that is going to abort, and which operations had ended when it began. When all have ended, "came before" must
+ * have no cycle over
+ *
+ *   u ended before t began      u wrote what t saw      t saw what u replaced
+ *
+ * This is strict serializability of what committed, and opacity: what aborted fits into the same order. Two writes of
+ * the same word (a lost update) fail where they happen.
+ *
+ * An access to shared memory is one step. Waiting for a lock is a guard: nobody stops or dies here (commit.pml).
+ */
+#ifndef PROCS
+#define PROCS 3
+#endif
+#ifndef NODES
+#define NODES 2
+#endif
+#ifndef OPS
+#define OPS 1 /* of each process */
+#endif
+#ifndef EXTRA
+#define EXTRA 0 /* process 0 runs so many more */
+#endif
+#ifndef AHEAD
+#define AHEAD 2 /* node 0 begins so many versions above the clock: single writes have been at it */
+#endif
+
+#define TXNS (PROCS * OPS + EXTRA)
+#define WORDS (TXNS + 1)
+#define LOCKED 128 /* | process: a lock; below: a version */
+#define ALL ((1 << NODES) - 1)
+#define BIT(i) (1 << (i))
+#define MAX(a, b) ((a) > (b) -> (a) : (b))
+
+byte clock;
+byte orec[NODES];
+byte word[NODES];
+
+/* The history. */
+byte saw[TXNS * NODES];     /* word + 1; 0: nothing */
+byte writer[NODES * WORDS]; /* operation + 1 that wrote this word */
+byte before[TXNS];          /* set of operations that had ended when this one began */
+byte ended;                 /* set of operations */
+byte live = PROCS;
+
+#define NOTE(n, w) saw[t * NODES + (n)] = (w) + 1
+
+inline store(n, w)
+{
+    atomic {
+        assert(writer[(n) * WORDS + (w)] == 0); /* no lost update */
+        writer[(n) * WORDS + (w)] = t + 1;
+        word[n] = w;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ transactions */
+
+#ifdef MUT_LOCKED_IS_VALID
+#define UNCHANGED(n) (orec[n] == version[n] || orec[n] >= LOCKED)
+#else
+#define UNCHANGED(n) (orec[n] == version[n])
+#endif
+
+/* Sets ok: is every node in mask as it was read? */
+inline validate(mask)
+{
+    i = 0;
+    do
+    :: atomic { i < NODES && ok && !((mask) & BIT(i)) -> i++ }
+    :: atomic { i < NODES && ok && ((mask) & BIT(i)) -> ok = UNCHANGED(i); i++ }
+    :: atomic { i == NODES || !ok -> i = 0; break }
+    od
+}
+
+inline extend()
+{
+#ifdef MUT_NO_RAISE
+    rv = v;
+    validate(have);
+#else
+    atomic { clock = MAX(clock, v) };
+#ifdef MUT_EXTEND_CLOCK_LATE
+    validate(have);
+    rv = clock;
+#else
+    rv = clock;
+#ifndef MUT_EXTEND_BLIND
+    validate(have);
+#endif
+#endif
+#endif
+    assert(rv <= clock)
+}
+
+#ifdef MUT_READ_LOCKED
+#define READABLE(n) true
+#else
+#define READABLE(n) (orec[n] < LOCKED)
+#endif
+#ifdef MUT_NO_EXTEND
+#define TOO_NEW(v) false
+#else
+#define TOO_NEW(v) ((v) > rv && (v) < LOCKED)
+#endif
+
+#define ACCEPT(n) atomic { version[n] = v; NOTE(n, seen); have = have | BIT(n) }
+
+inline read(n)
+{
+    do
+    :: atomic { READABLE(n) -> v = orec[n] };
+#ifdef MUT_EXTEND_AFTER_WORDS
+       seen = word[n];
+       if
+       :: orec[n] == v ->
+          if
+          :: TOO_NEW(v) -> extend()
+          :: else
+          fi;
+          if
+          :: ok -> ACCEPT(n)
+          :: else
+          fi;
+          break
+       :: else
+       fi
+#else
+       if
+       :: TOO_NEW(v) -> extend()
+       :: else
+       fi;
+       if
+       :: ok
+       :: !ok -> break
+       fi;
+       seen = word[n];
+#ifdef MUT_READ_ONCE
+       ACCEPT(n);
+       break
+#else
+       if
+       :: atomic { orec[n] == v -> ACCEPT(n); break }
+       :: else
+       fi
+#endif
+#endif
+    od
+}
+
+inline draw_version()
+{
+    atomic { clock++; wv = clock };
+#ifndef MUT_WV_NO_BASE
+    if
+    :: atomic { wv <= base -> wv = base + 1; clock = MAX(clock, wv) }
+    :: else
+    fi
+#endif
+}
+
+inline lock_all()
+{
+    i = 0;
+    do
+    :: atomic { i < NODES && ok && !(writes & BIT(i)) -> i++ }
+    :: atomic {
+           i < NODES && ok && (writes & BIT(i)) ->
+           if
+           :: orec[i] == version[i] -> orec[i] = LOCKED + _pid; locks = locks | BIT(i)
+           :: else -> ok = false
+           fi;
+           i++
+       }
+    :: atomic { i == NODES || !ok -> i = 0; break }
+    od
+}
+
+inline unlock_all()
+{
+    i = 0;
+    do
+    :: atomic { i < NODES && !(locks & BIT(i)) -> i++ }
+    :: atomic { i < NODES && (locks & BIT(i)) && !ok -> orec[i] = version[i]; i++ }
+    :: i < NODES && (locks & BIT(i)) && ok ->
+#ifdef MUT_UNLOCK_FIRST
+       orec[i] = wv;
+       store(i, saw[t * NODES + i]);
+#else
+       store(i, saw[t * NODES + i]); /* what it saw, plus 1 */
+       orec[i] = wv;
+#endif
+       i++
+    :: atomic { i == NODES -> i = 0; break }
+    od
+}
+
+inline commit()
+{
+    d_step {
+        i = 0;
+        do
+        :: i < NODES && (writes & BIT(i)) -> base = MAX(base, version[i]); i++
+        :: i < NODES && !(writes & BIT(i)) -> i++
+        :: i == NODES -> break
+        od;
+        i = 0
+    };
+#ifdef MUT_WV_BEFORE_LOCKS
+    draw_version();
+    lock_all();
+#else
+    lock_all();
+    if
+    :: ok -> draw_version()
+    :: else
+    fi;
+#endif
+    if
+#ifdef MUT_NO_VALIDATION
+    :: true
+#else
+    :: ok
+#ifdef MUT_SHORTCUT
+       && wv != rv + 1
+#endif
+       -> validate(have & ~writes)
+    :: else
+#endif
+    fi;
+    unlock_all()
+}
+
+inline transaction()
+{
+    rv = clock;
+    k = 0;
+    do
+    :: k < NODES && ok -> read((first + k) % NODES); k++
+    :: else -> break
+    od;
+    if
+    :: ok && writes != 0 -> commit()
+    :: else
+    fi
+}
+
+/* ------------------------------------------------------------------------------------------ single operations */
+
+inline single_write(n)
+{
+    do
+    :: atomic { orec[n] < LOCKED -> v = orec[n] };
+       seen = word[n];
+       if
+       :: orec[n] == v -> /* the operation's check; here its path is the node itself */
+#ifdef MUT_SINGLE_CLOCK_EARLY
+          wv = clock;
+#endif
+          if
+          :: atomic { orec[n] == v -> orec[n] = LOCKED + _pid; break }
+          :: else
+          fi
+       :: else
+       fi
+    od;
+#ifndef MUT_SINGLE_CLOCK_EARLY
+    wv = clock;
+#endif
+#ifdef MUT_SINGLE_NO_BASE
+    wv = wv + 1;
+#else
+    wv = MAX(wv, v) + 1;
+#endif
+    NOTE(n, seen);
+    store(n, seen + 1);
+    orec[n] = wv
+}
+
+inline single_read()
+{
+    do
+    :: k = 0;
+       do
+       :: k < NODES ->
+          atomic { orec[(first + k) % NODES] < LOCKED -> version[(first + k) % NODES] = orec[(first + k) % NODES] };
+          atomic { words[(first + k) % NODES] = word[(first + k) % NODES]; k++ }
+       :: else -> break
+       od;
+#ifdef MUT_SINGLE_READ_LAST_ONLY
+       have = BIT((first + NODES - 1) % NODES);
+#else
+       have = ALL;
+#endif
+       validate(have);
+       if
+       :: ok -> break
+       :: else -> ok = true
+       fi
+    od;
+    atomic {
+        i = 0;
+        do
+        :: i < NODES -> NOTE(i, words[i]); i++
+        :: else -> break
+        od;
+        i = 0
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ the history */
+
+/* Takes away, again and again, an operation that nothing left came before. If none can go, there is a cycle. */
+inline check_history()
+{
+    d_step {
+        left = (1 << TXNS) - 1;
+        do
+        :: left != 0 ->
+           gone = false;
+           t = 0;
+           do
+           :: t < TXNS && (!(left & BIT(t)) || gone) -> t++
+           :: t < TXNS && (left & BIT(t)) && !gone ->
+              earlier = before[t];
+              i = 0;
+              do
+              :: i < NODES ->
+                 k = saw[t * NODES + i];
+                 if
+                 :: k > 1 && writer[i * WORDS + k - 1] != 0 -> /* k - 1 is the word it saw */
+                    earlier = earlier | BIT(writer[i * WORDS + k - 1] - 1)
+                 :: else
+                 fi;
+                 /* Those that saw what t replaced come before t. */
+                 u = 0;
+                 do
+                 :: u < TXNS ->
+                    k = saw[u * NODES + i];
+                    if
+                    :: u != t && k != 0 && k < WORDS && writer[i * WORDS + k] == t + 1 -> earlier = earlier | BIT(u)
+                    :: else
+                    fi;
+                    u++
+                 :: else -> break
+                 od;
+                 i++
+              :: else -> break
+              od;
+              if
+              :: (earlier & left & ~BIT(t)) == 0 -> left = left & ~BIT(t); gone = true
+              :: else
+              fi;
+              t++
+           :: t == TXNS -> break
+           od;
+           assert(gone) /* one serial order of all */
+        :: else -> break
+        od;
+        t = 0
+    }
+}
+
+inline operation()
+{
+    atomic {
+        before[t] = ended;
+        if
+        :: first = 0
+        :: first = 1
+#if NODES == 3
+        :: first = 2
+#endif
+        fi;
+        ok = true;
+        if
+        :: kind = 0; writes = 0
+        :: kind = 0; writes = 1
+        :: kind = 0; writes = 2
+        :: kind = 0; writes = 3
+#if NODES == 3
+        :: kind = 0; writes = 6
+#endif
+        :: kind = 1
+        :: kind = 2
+        fi
+    };
+    if
+    :: kind == 0 -> transaction()
+    :: kind == 1 -> single_write(first)
+    :: kind == 2 -> single_read()
+    fi;
+    atomic {
+        ended = ended | BIT(t);
+        kind = 0; first = 0; writes = 0; ok = false;
+        v = 0; rv = 0; wv = 0; base = 0; seen = 0; have = 0; locks = 0; i = 0; k = 0;
+        version[0] = 0; version[1] = 0; words[0] = 0; words[1] = 0;
+#if NODES == 3
+        version[2] = 0; words[2] = 0;
+#endif
+    }
+}
+
+proctype process(byte t; byte count)
+{
+    byte kind, first, writes;
+    bool ok;
+    byte v, rv, wv, base, seen, have, locks, i, k;
+    byte version[NODES];
+    byte words[NODES];
+    byte left, earlier, u;
+    bool gone;
+
+    do
+    :: count > 0 -> operation(); atomic { count--; t++ }
+    :: else -> break
+    od;
+    atomic {
+        live--;
+        if
+        :: live == 0 -> check_history()
+        :: else
+        fi
+    }
+}
+
+init
+{
+    atomic {
+        orec[0] = AHEAD;
+        byte p = 0;
+        byte t0 = 0;
+        do
+        :: p < PROCS ->
+           if
+           :: p == 0 -> run process(t0, OPS + EXTRA); t0 = t0 + OPS + EXTRA
+           :: else -> run process(t0, OPS); t0 = t0 + OPS
+           fi;
+           p++
+        :: else -> break
+        od
+    }
+}

@@ -1,0 +1,621 @@
+/*
+ * op.c: operations: reading nodes under the transaction's overlay, checking, changing shadows.
+ *
+ * The session keeps an entry for every node it has touched: the orec as it was read, and the redo record if the node
+ * is to change. Outside a transaction the entries are those of the one operation. In a transaction they are
+ * its read set, found by offset through a map; `path` lists those that the current operation touched.
+ *
+ * I1 (one instant)  sho_op_check() finds every orec of the operation as it was read, after all words were read: so all
+ *    these words stood together at one moment between. In a transaction every version is <= rv too, so that the words of
+ *    all its operations stood together when the clock was rv (opacity).
+ * I2 (alive)  a path starts at an object that the caller keeps alive and leads over words of checked nodes, so no block on it
+ *    was freed meanwhile: freeing a node raises its orec and changes a word of the node that referred to it.
+ * I3 (restart)  before the check an operation changes only the private side, the tail of its own log and blocks nobody
+ *    else knows; sho_op_rollback() undoes all three.
+ *
+ * Memory order: sho_op_read acquires the orec, so that the words read afterwards are at least as new; the fence in
+ * sho_op_check keeps them above the second look at the orecs. Its partner is the release store of the orec by whoever
+ * changed the words (commit.c).
+ *
+ * Extension (LSA): a version above rv means that the node changed since the snapshot. If nothing read so far has
+ * changed, the snapshot may as well be now. The clock is raised to that version first: single writes
+ * do not tick it, and no rv may run ahead of it.
+ */
+#include "txn/op.h"
+
+#include <string.h>
+
+#include "txn/session.h"
+
+#define MAP_ROOM_MIN 64u
+#define RESTARTS_BEFORE_BACKOFF 2u
+
+static uint64_t node_off(const sho_session *s, const struct shm_node *node)
+{
+    return (uint64_t)((const uint8_t *)node - s->region->base);
+}
+
+/* ------------------------------------------------------------------------------------------ entries */
+
+static SHO_COLD int grow_array(void **array, uint32_t *room, size_t element_bytes, uint32_t least)
+{
+    uint32_t want = *room < 32 ? 32 : *room * 2;
+    if (want < least)
+        want = least;
+    void *p = realloc(*array, want * element_bytes);
+    if (p == NULL)
+        return sho_error(SHOBJ_ENOMEM, "out of memory for a transaction of %u nodes", want);
+    *array = p;
+    *room = want;
+    return 0;
+}
+
+static uint32_t map_slot(const sho_session *s, const struct shm_node *node)
+{
+    uint64_t h = ((uint64_t)(uintptr_t)node >> 4) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(h >> 32) & (s->map_room - 1);
+}
+
+static void map_insert(sho_session *s, uint32_t entry)
+{
+    uint32_t i = map_slot(s, s->entries[entry].node);
+    while (s->map[i] != 0)
+        i = (i + 1) & (s->map_room - 1);
+    s->map[i] = entry + 1;
+}
+
+/* Entries leave in the reverse order of their coming, so that clearing a place never cuts a probe sequence that is
+ * still needed. */
+static void map_remove_last(sho_session *s, uint32_t entry)
+{
+    uint32_t i = map_slot(s, s->entries[entry].node);
+    while (s->map[i] != entry + 1)
+        i = (i + 1) & (s->map_room - 1);
+    s->map[i] = 0;
+}
+
+static int map_grow(sho_session *s)
+{
+    uint32_t room = s->map_room < MAP_ROOM_MIN ? MAP_ROOM_MIN : s->map_room;
+    while (room < s->entry_count * 2 + 2)
+        room *= 2;
+    uint32_t *map = calloc(room, sizeof(*map));
+    if (map == NULL)
+        return sho_error(SHOBJ_ENOMEM, "out of memory for a transaction of %u nodes", s->entry_count);
+    free(s->map);
+    s->map = map;
+    s->map_room = room;
+    for (uint32_t i = 0; i < s->entry_count; i++)
+        map_insert(s, i);
+    return 0;
+}
+
+/* From here on entries are found by offset. */
+static int map_begin(sho_session *s)
+{
+    if (s->map_room < MAP_ROOM_MIN || s->map_room < s->entry_count * 2 + 2) {
+        int rc = map_grow(s);
+        if (rc)
+            return rc;
+    } else {
+        for (uint32_t i = 0; i < s->entry_count; i++)
+            map_insert(s, i);
+    }
+    s->mapped = true;
+    return 0;
+}
+
+int sho_entries_begin(sho_session *s)
+{
+    return map_begin(s);
+}
+
+static void entries_truncate(sho_session *s, uint32_t count)
+{
+    if (s->mapped) {
+        if (count == 0 && s->entry_count > s->map_room / 8) {
+            memset(s->map, 0, s->map_room * sizeof(*s->map));
+        } else {
+            for (uint32_t i = s->entry_count; i-- > count;)
+                map_remove_last(s, i);
+        }
+    }
+    s->entry_count = count;
+}
+
+void sho_entries_reset(sho_session *s)
+{
+    entries_truncate(s, 0);
+    s->mapped = false;
+    s->path_count = 0;
+}
+
+/* UINT32_MAX: none. */
+static uint32_t entry_find(const sho_session *s, const struct shm_node *node)
+{
+    for (uint32_t i = map_slot(s, node); s->map[i] != 0; i = (i + 1) & (s->map_room - 1))
+        if (s->entries[s->map[i] - 1].node == node)
+            return s->map[i] - 1;
+    return UINT32_MAX;
+}
+
+static int entry_add(sho_session *s, struct shm_node *node, uint64_t version, bool is_new, uint32_t *ret_entry)
+{
+    if (SHO_UNLIKELY(s->entry_count == s->entry_room)) {
+        int rc = grow_array((void **)&s->entries, &s->entry_room, sizeof(*s->entries), 0);
+        if (rc)
+            return rc;
+    }
+    uint32_t at = s->entry_count++;
+    s->entries[at] = (sho_entry){.node = node, .version = version, .is_new = is_new};
+    if (s->mapped) {
+        if (SHO_UNLIKELY(s->entry_count * 2 > s->map_room)) {
+            int rc = map_grow(s);
+            if (rc) {
+                s->entry_count--;
+                return rc;
+            }
+        } else {
+            map_insert(s, at);
+        }
+    }
+    *ret_entry = at;
+    return 0;
+}
+
+static int path_add(sho_session *s, uint32_t entry)
+{
+    if (SHO_UNLIKELY(s->path_count == s->path_room)) {
+        int rc = grow_array((void **)&s->path, &s->path_room, sizeof(*s->path), 0);
+        if (rc)
+            return rc;
+    }
+    s->path[s->path_count++] = entry;
+    return 0;
+}
+
+static bool entry_valid(const sho_entry *e)
+{
+    return e->is_new || sho_load_acquire(&e->node->orec) == e->version;
+}
+
+bool sho_entries_valid(const sho_session *s)
+{
+    for (uint32_t i = 0; i < s->entry_count; i++)
+        if (!entry_valid(&s->entries[i]))
+            return false;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------ reading */
+
+static int doom(sho_session *s)
+{
+    s->doomed = true;
+    return SHOBJ_ECONFLICT;
+}
+
+/* Moves the snapshot to now; the node that asks has `version`. */
+static int extend(sho_session *s, uint64_t version)
+{
+    sho_word *clock = &s->region->sb->clock;
+    uint64_t now = sho_load_acquire(clock);
+    while (s->region->writable && now < version &&
+           !atomic_compare_exchange_weak(clock, &now, version))
+        ;
+    /* Acquire: the orecs below are looked at after the clock. */
+    now = sho_load_acquire(clock);
+    if (!sho_entries_valid(s))
+        return doom(s);
+    s->rv = now;
+    return 0;
+}
+
+static SHO_COLD int meet_lock(sho_session *s, struct shm_node *node, uint64_t orec)
+{
+    int rc = sho_wait_lock(s, node, orec);
+    return rc ? rc : SHO_RESTART;
+}
+
+static int fill_view(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, uint32_t entry,
+                     struct shm_write *write, sho_view *ret_view)
+{
+    uint64_t header = sho_load(&node->header);
+    unsigned words = SHM_NODE_WORDS(header);
+    if (SHO_UNLIKELY(SHM_HEADER_KIND(header) != kind || words == 0 || words > SHM_NODE_WORDS_MAX ||
+                     sho_region_at(s->region, off, SHM_NODE_BYTES(words)) == NULL))
+        return SHOBJ_ECORRUPT;
+    *ret_view = (sho_view){
+        .words = node->words, .write = write, .off = off, .header = header, .word_count = words, .entry = entry};
+    return 0;
+}
+
+/* Reading when entries must be found again: in a transaction, or behind the first change of an operation. */
+static int read_mapped(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, sho_view *ret_view)
+{
+    if (s->doomed)
+        return SHOBJ_ECONFLICT;
+    int rc;
+    if (!s->mapped && (rc = map_begin(s)))
+        return rc;
+    uint32_t at = entry_find(s, node);
+    if (at != UINT32_MAX) {
+        sho_entry *e = &s->entries[at];
+        if (s->depth > 0 && (rc = path_add(s, at)))
+            return rc;
+        if (!e->is_new) {
+            uint64_t orec = sho_load_acquire(&node->orec);
+            if (SHO_UNLIKELY(orec != e->version)) {
+                if (SHM_OREC_IS_LOCKED(orec))
+                    return meet_lock(s, node, orec); /* it may give the node back as it was */
+                return s->depth > 0 ? doom(s) : SHO_RESTART;
+            }
+        }
+        return fill_view(s, node, off, kind, at | (e->is_new ? SHO_ENTRY_NEW_BIT : 0), e->write, ret_view);
+    }
+    uint64_t orec = sho_load_acquire(&node->orec);
+    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)))
+        return meet_lock(s, node, orec);
+    if (s->depth > 0 && orec > s->rv && (rc = extend(s, orec)))
+        return rc;
+    if ((rc = entry_add(s, node, orec, false, &at)) || (s->depth > 0 && (rc = path_add(s, at))))
+        return rc;
+    return fill_view(s, node, off, kind, at, NULL, ret_view);
+}
+
+int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
+{
+    struct shm_node *node = (struct shm_node *)sho_region_at(s->region, off, SHM_NODE_BYTES(1));
+    if (SHO_UNLIKELY(node == NULL || (off & 15)))
+        return SHOBJ_ECORRUPT;
+    if (SHO_UNLIKELY(s->mapped || s->write_count + s->new_count > 0))
+        return read_mapped(s, node, off, kind, ret_view);
+    uint64_t orec = sho_load_acquire(&node->orec);
+    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)))
+        return meet_lock(s, node, orec);
+    uint32_t at;
+    int rc = entry_add(s, node, orec, false, &at);
+    if (SHO_UNLIKELY(rc))
+        return rc;
+    return fill_view(s, node, off, kind, at, NULL, ret_view);
+}
+
+int sho_op_read_object(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view)
+{
+    uint64_t off = SHM_OID_OFF(oid);
+    uint64_t header;
+    if (SHO_UNLIKELY(sho_op_node_header(s, off, &header) || (SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid) ||
+                     !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header))))
+        return sho_error(SHOBJ_ESTALE, "object %016llx is gone: it was deleted and its memory freed; look it up again",
+                         (unsigned long long)oid);
+    unsigned is = SHM_HEADER_KIND(header);
+    if (SHO_UNLIKELY(kind != 0 && is != kind))
+        return sho_error(SHOBJ_ETYPE, "object %016llx is a %s, not a %s", (unsigned long long)oid,
+                         is == SHM_DICT ? "dict" : "list", kind == SHM_DICT ? "dict" : "list");
+    return sho_op_read(s, off, is, ret_view);
+}
+
+int sho_op_node_header(sho_session *s, uint64_t off, uint64_t *ret_header)
+{
+    struct shm_node *node = (struct shm_node *)sho_region_at(s->region, off, SHM_NODE_BYTES(1));
+    if (SHO_UNLIKELY(node == NULL || (off & 15)))
+        return SHOBJ_ECORRUPT;
+    *ret_header = sho_load(&node->header);
+    return 0;
+}
+
+int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_word **ret_words)
+{
+    struct shm_box *box = (struct shm_box *)sho_region_at(s->region, off, sizeof(struct shm_box));
+    if (SHO_UNLIKELY(box == NULL))
+        return SHOBJ_ECORRUPT;
+    uint64_t header = sho_load(&box->header);
+    uint64_t bytes = (SHM_BOX_BYTES_OF(header) + 7) & ~7ULL;
+    if (SHO_UNLIKELY(SHM_HEADER_KIND(header) < SHM_BOX_FLOAT ||
+                     sho_region_at(s->region, off, sizeof(struct shm_box) + bytes) == NULL))
+        return SHOBJ_ECORRUPT;
+    *ret_header = header;
+    *ret_words = box->words;
+    return 0;
+}
+
+int sho_op_check(sho_session *s)
+{
+    sho_fence_acquire();
+    if (s->depth == 0) {
+        for (uint32_t i = 0; i < s->entry_count; i++)
+            if (SHO_UNLIKELY(!entry_valid(&s->entries[i])))
+                return SHO_RESTART;
+        return 0;
+    }
+    if (s->doomed)
+        return SHOBJ_ECONFLICT;
+    if (!s->region->writable)
+        return sho_entries_valid(s) ? 0 : doom(s); /* such a reader can't raise the clock: it looks at everything */
+    for (uint32_t i = 0; i < s->path_count; i++)
+        if (SHO_UNLIKELY(!entry_valid(&s->entries[s->path[i]])))
+            return SHO_RESTART;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------ changing */
+
+static SHO_COLD int refuse_change(const sho_session *s)
+{
+    return sho_error(SHOBJ_EREADONLY, "changing %s: the store is open for reading only; open it with flag \"w\" or \"c\"",
+                     s->region->path);
+}
+
+int sho_op_write(sho_session *s, sho_view *view)
+{
+    if (SHO_UNLIKELY(s->store->readonly))
+        return refuse_change(s);
+    if ((view->entry & SHO_ENTRY_NEW_BIT) || view->write != NULL)
+        return 0;
+    sho_entry *e = &s->entries[view->entry];
+    if (!s->mapped) {
+        /* Without the map a node may have two entries: the first one stands for it. */
+        for (uint32_t i = 0; i < view->entry; i++)
+            if (s->entries[i].node == e->node) {
+                e = &s->entries[i];
+                break;
+            }
+    }
+    if (e->write != NULL) {
+        view->write = e->write;
+        return 0;
+    }
+    sho_word *record;
+    int rc = sho_log_reserve(s, 3 + view->word_count, &record);
+    if (SHO_UNLIKELY(rc))
+        return rc;
+    struct shm_write *write = (struct shm_write *)record;
+    sho_store(&write->node, view->off | SHM_RECORD_WRITE | (uint64_t)view->word_count << 56);
+    sho_store(&write->base, e->version);
+    sho_store(&write->mask, 0);
+    sho_log_publish(s, 3 + view->word_count);
+    e->write = write;
+    e->write_number = s->write_count++;
+    view->write = write;
+    return 0;
+}
+
+/* Names a block in the log. */
+static int log_block(sho_session *s, uint64_t off, enum shm_record type, sho_word **ret_record)
+{
+    int rc = sho_log_reserve(s, 1, ret_record);
+    if (SHO_UNLIKELY(rc))
+        return rc;
+    sho_store(*ret_record, off | type);
+    sho_log_publish(s, 1);
+    return 0;
+}
+
+int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view)
+{
+    if (SHO_UNLIKELY(s->store->readonly))
+        return refuse_change(s);
+    uint64_t off;
+    unsigned word_count;
+    int rc = sho_heap_take_node(&s->heap, words, &off, &word_count);
+    if (SHO_UNLIKELY(rc))
+        return rc;
+    (void)sho_fault("node.taken");
+    sho_word *record;
+    if (SHO_UNLIKELY(rc = log_block(s, off, SHM_RECORD_ALLOC, &record))) {
+        sho_heap_give(&s->heap, off);
+        return rc;
+    }
+    s->new_count++;
+    struct shm_node *node = (struct shm_node *)(s->region->base + off);
+    uint32_t birth = SHM_NODE_BIRTH(sho_load(&node->header)) + 1;
+    if ((birth & 0xfffff) == 0)
+        birth++; /* ids are never 0 */
+    uint64_t header = SHM_NODE_HEADER(kind, word_count, birth);
+    for (unsigned i = 0; i < word_count; i++)
+        sho_store(&node->words[i], 0);
+    sho_store(&node->header, header);
+    (void)sho_fault("node.named");
+    uint32_t at;
+    if (!s->mapped && s->depth > 0 && (rc = map_begin(s)))
+        return rc;
+    rc = entry_add(s, node, sho_load(&node->orec), true, &at);
+    if (SHO_UNLIKELY(rc))
+        return rc;
+    s->entries[at].alloc = record;
+    *ret_view = (sho_view){
+        .words = node->words, .off = off, .header = header, .word_count = word_count, .entry = at | SHO_ENTRY_NEW_BIT};
+    return 0;
+}
+
+int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes, uint64_t *ret_off, sho_word **ret_words)
+{
+    if (SHO_UNLIKELY(s->store->readonly))
+        return refuse_change(s);
+    if (SHO_UNLIKELY(bytes > SHM_BOX_BYTES_MAX))
+        return sho_error(SHOBJ_EFULL, "a value of %llu bytes is larger than any store", (unsigned long long)bytes);
+    uint64_t off;
+    int rc = sho_heap_take_box(&s->heap, bytes, &off);
+    if (SHO_UNLIKELY(rc))
+        return rc;
+    struct shm_box *box = (struct shm_box *)(s->region->base + off);
+    sho_store(&box->header, SHM_BOX_HEADER(kind, flags, bytes));
+    (void)sho_fault("box.taken");
+    sho_word *record;
+    if (SHO_UNLIKELY(rc = log_block(s, off, SHM_RECORD_ALLOC, &record))) {
+        sho_heap_give(&s->heap, off);
+        return rc;
+    }
+    s->new_count++;
+    *ret_off = off;
+    *ret_words = box->words;
+    return 0;
+}
+
+int sho_op_release_box(sho_session *s, uint64_t off)
+{
+    if (SHO_UNLIKELY(s->store->readonly))
+        return refuse_change(s);
+    sho_word *record;
+    int rc = log_block(s, off, SHM_RECORD_FREE, &record);
+    if (rc == 0)
+        s->free_count++;
+    return rc;
+}
+
+/* Remembers a word for the nested block's undoing. */
+static SHO_COLD void undo_add(sho_session *s, sho_undo undo)
+{
+    if (s->undo_count == s->undo_room &&
+        grow_array((void **)&s->undo, &s->undo_room, sizeof(*s->undo), 0)) {
+        s->undo_lost = true; /* the block can't be undone by itself any more */
+        return;
+    }
+    s->undo[s->undo_count++] = undo;
+}
+
+void sho_op_set(sho_session *s, sho_view *view, unsigned i, uint64_t word)
+{
+    SHO_ASSERT(i < view->word_count);
+    struct shm_write *write = view->write;
+    if (write == NULL) {
+        SHO_ASSERT(view->entry & SHO_ENTRY_NEW_BIT);
+        if (SHO_UNLIKELY(s->depth > 1))
+            undo_add(s, (sho_undo){.word = &view->words[i], .old = sho_load(&view->words[i])});
+        sho_store(&view->words[i], word);
+        return;
+    }
+    uint64_t mask = sho_load(&write->mask);
+    if (SHO_UNLIKELY(s->depth > 1))
+        undo_add(s, (sho_undo){.write = write,
+                               .word = &write->words[i],
+                               .old = sho_load(&write->words[i]),
+                               .bit = i,
+                               .was_set = mask >> i & 1});
+    sho_store(&write->words[i], word);
+    sho_store(&write->mask, mask | 1ULL << i);
+}
+
+void sho_op_free_node(sho_session *s, sho_view *view)
+{
+    if (view->write != NULL) {
+        uint64_t base = sho_load(&view->write->base);
+        if (SHO_UNLIKELY(s->depth > 1))
+            undo_add(s, (sho_undo){.write = view->write, .bit = 64, .was_set = base & SHM_WRITE_FREES});
+        sho_store(&view->write->base, base | SHM_WRITE_FREES);
+        return;
+    }
+    /* An own new node: nobody else knows it. The record that names it says so from now on. */
+    SHO_ASSERT(view->entry & SHO_ENTRY_NEW_BIT);
+    sho_word *record = s->entries[view->entry & ~SHO_ENTRY_NEW_BIT].alloc;
+    if (SHO_UNLIKELY(s->depth > 1))
+        undo_add(s, (sho_undo){.word = record, .old = sho_load(record)});
+    sho_store(record, view->off | SHM_RECORD_DROPPED);
+    s->free_count++;
+}
+
+void sho_op_leaf(sho_session *s)
+{
+    s->leaf = true;
+}
+
+/* ------------------------------------------------------------------------------------------ the operation */
+
+void sho_op_begin(sho_session *s)
+{
+    s->leaf = false;
+    s->restarts = 0;
+    s->path_count = 0;
+    s->op.log = s->log;
+    s->op.entry_count = s->entry_count;
+    s->op.write_count = s->write_count;
+    s->op.new_count = s->new_count;
+    s->op.free_count = s->free_count;
+}
+
+/* Undoes what the operation has put into the log and the heap; its entries are left to the caller. */
+static void undo_changes(sho_session *s)
+{
+    if (s->write_count + s->new_count + s->free_count == s->op.write_count + s->op.new_count + s->op.free_count)
+        return;
+    if (s->new_count > s->op.new_count)
+        sho_log_free_blocks(&s->heap, s->region, s->slot, s->op.log, false);
+    for (uint32_t i = 0; i < s->path_count; i++) {
+        sho_entry *e = &s->entries[s->path[i]];
+        if (e->write != NULL && e->write_number >= s->op.write_count)
+            e->write = NULL;
+    }
+    s->log = s->op.log;
+    sho_store_release(&s->slot->log_end, (uint64_t)s->log.segment << 32 | s->log.used);
+    s->write_count = s->op.write_count;
+    s->new_count = s->op.new_count;
+    s->free_count = s->op.free_count;
+}
+
+static void rollback(sho_session *s)
+{
+    undo_changes(s);
+    entries_truncate(s, s->op.entry_count);
+    if (s->depth == 0)
+        s->mapped = false;
+    s->path_count = 0;
+    s->leaf = false;
+}
+
+/* A failed operation of a transaction leaves no change, but what it has read (that a key is absent, say) counts. */
+static void keep_reads(sho_session *s)
+{
+    uint32_t end = s->entry_count;
+    uint32_t at;
+    undo_changes(s);
+    entries_truncate(s, s->op.entry_count);
+    for (uint32_t i = s->op.entry_count; i < end; i++) {
+        sho_entry e = s->entries[i];
+        if (!e.is_new && entry_add(s, e.node, e.version, false, &at)) {
+            s->doomed = true; /* out of memory: it must not commit without them */
+            return;
+        }
+    }
+}
+
+static SHO_COLD bool restart(sho_session *s, int *rc)
+{
+    rollback(s);
+    if (s->doomed) {
+        *rc = SHOBJ_ECONFLICT;
+        return false;
+    }
+    if (s->slot != NULL)
+        sho_store(&s->slot->retries, sho_load(&s->slot->retries) + 1);
+    if (++s->restarts > RESTARTS_BEFORE_BACKOFF)
+        sho_backoff(s, s->restarts - RESTARTS_BEFORE_BACKOFF);
+    return true;
+}
+
+bool sho_op_again(sho_session *s, int *rc)
+{
+    if (SHO_UNLIKELY(*rc == SHO_RESTART))
+        return restart(s, rc);
+    bool changes = s->write_count + s->new_count + s->free_count > s->op.write_count + s->op.new_count + s->op.free_count;
+    if (*rc == 0 && changes) {
+        if (s->depth > 0)
+            return false;
+        *rc = sho_commit(s);
+        if (SHO_UNLIKELY(*rc == SHO_RESTART))
+            return restart(s, rc);
+        sho_entries_reset(s);
+        return false;
+    }
+    int check = sho_op_check(s);
+    if (SHO_UNLIKELY(check == SHO_RESTART))
+        return restart(s, rc);
+    if (check)
+        *rc = check;
+    if (s->depth == 0) {
+        rollback(s);
+        sho_entries_reset(s);
+    } else if (changes) {
+        keep_reads(s);
+    }
+    return false;
+}

@@ -1,0 +1,131 @@
+/*
+ * op.h: the one interface on which container code is written. It serves single operations and transactions alike.
+ *
+ * An operation has two halves with one check between them:
+ *
+ *   gather   sho_op_read() nodes along a path that starts at an object's first node; read their words; announce with
+ *            sho_op_write() the nodes that will change; take new nodes (sho_op_new) and boxes; note boxes to be freed
+ *            (sho_op_release_box). Words are untrusted here: they may be torn, or belong to a block that was freed and
+ *            reused. Bound every loop, never follow an index without a range check; on nonsense return SHOBJ_ECORRUPT:
+ *            the check tells damage from a race.
+ *   check    sho_op_check(): the orecs of all nodes of this operation are as they were read. From here on
+ *            the words were true at one instant. Nothing after it may fail.
+ *   apply    sho_op_set(), sho_op_free_node(): change shadows (overlays in the log) and own new nodes. Nobody sees
+ *            anything before the commit.
+ *
+ * The body is run by SHO_OP() and may be run several times, so it must not change anything of its caller's before
+ * its last return. A body that only reads needs no explicit check: SHO_OP() makes it before the result is believed,
+ * whatever the result is (also an error such as ENOTFOUND).
+ *
+ *     static int len_body(sho_session *s, uint64_t off, uint64_t *ret)
+ *     {
+ *         sho_view head;
+ *         int rc = sho_op_read(s, off, SHM_LIST, &head);
+ *         if (rc)
+ *             return rc;                       // SHO_RESTART or an error: just hand it on
+ *         *ret = sho_view_word(&head, 0);
+ *         return 0;
+ *     }
+ *     int rc;
+ *     SHO_OP(s, rc, len_body(s, off, &n));
+ *
+ * Single operations (no transaction open): SHO_OP restarts the body on a race and commits what it wrote; a lone node
+ * written by a body that called sho_op_leaf() takes the one-CAS path. In a transaction: reads and writes join
+ * it; a lost race that the rest of the transaction survives restarts the body, otherwise SHOBJ_ECONFLICT.
+ */
+#ifndef SHO_OP_H
+#define SHO_OP_H
+
+#include "heap/layout.h"
+
+typedef struct sho_session sho_session;
+
+/* A body's request to be run again: the words it met were not of one instant. */
+#define SHO_RESTART 1
+
+/* A node as an operation sees it: the heap's words under this transaction's overlay. */
+typedef struct sho_view {
+    sho_word *words;         /* in the heap */
+    struct shm_write *write; /* the overlay; NULL if this transaction has not written the node */
+    uint64_t off;            /* offset of the node */
+    uint64_t header;         /* its header word as read */
+    uint32_t word_count;     /* payload words, 1..SHM_NODE_WORDS_MAX */
+    uint32_t entry;          /* the library's: index in the session's table; SHO_ENTRY_NEW: an own new node */
+} sho_view;
+
+#define SHO_ENTRY_NEW_BIT 0x80000000u
+
+/* Word i of the node; the caller has checked i < view->word_count. */
+SHO_INLINE uint64_t sho_view_word(const sho_view *view, unsigned i)
+{
+    if (SHO_UNLIKELY(view->write != NULL) && (sho_load(&view->write->mask) >> i & 1))
+        return sho_load(&view->write->words[i]);
+    return sho_load(&view->words[i]);
+}
+
+/* Reads the node at `off`, which must be of `kind`. 0, SHO_RESTART, SHOBJ_ECORRUPT (bad offset or another kind:
+ * damage unless the check says it was a race), SHOBJ_ECONFLICT (in a doomed transaction). */
+int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view);
+
+/* The same for the first node of an object by its id: SHOBJ_ESTALE if the object has gone, SHOBJ_ETYPE if it is of another
+ * kind (kind 0: any). */
+/* The header word of the node at off, range-checked only. ECORRUPT. */
+int sho_op_node_header(sho_session *s, uint64_t off, uint64_t *ret_header);
+
+int sho_op_read_object(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view);
+
+/* Announces a change of a node that was read in this operation (or is new: no effect). Makes room in the log. Read words of
+ * the node through the same view afterwards. 0, SHOBJ_EFULL, SHOBJ_ENOMEM, SHOBJ_EREADONLY. */
+int sho_op_write(sho_session *s, sho_view *view);
+
+/* A new node with at least `words` payload words (rounded up to its class; view->word_count tells), all 0. Its
+ * words may be set at once (sho_op_set), before the check too. 0, SHOBJ_EFULL, SHOBJ_ENOMEM, SHOBJ_EREADONLY. */
+int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view);
+
+/* A new box with `bytes` of payload, uninitialised; fill it through the returned words. */
+int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes, uint64_t *ret_off, sho_word **ret_words);
+
+/* Notes (gather half) that commit is to free the box at off (not what its words own). 0, SHOBJ_EFULL, SHOBJ_ENOMEM. */
+int sho_op_release_box(sho_session *s, uint64_t off);
+
+/* A box for reading: header and payload are inside the mapping and the kind is a box's. SHOBJ_ECORRUPT otherwise. */
+int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_word **ret_words);
+
+/* Are all orecs of this operation as they were read? 0, SHO_RESTART, SHOBJ_ECONFLICT. May be called more than once, for
+ * example before a long copy. */
+int sho_op_check(sho_session *s);
+
+/* After the check (new nodes: any time): word i becomes `word` when the transaction commits. */
+void sho_op_set(sho_session *s, sho_view *view, unsigned i, uint64_t word);
+
+/* After the check: commit frees the node, which was announced with sho_op_write() or is new. Boxes in its
+ * cells are not freed with it. */
+void sho_op_free_node(sho_session *s, sho_view *view);
+
+/* The body promises: what it does to the one node it writes is right whatever happens to every other node, as long
+ * as that one is unchanged ("a fact of the node"). */
+void sho_op_leaf(sho_session *s);
+
+/* SHO_OP's halves. */
+void sho_op_begin(sho_session *s);
+bool sho_op_again(sho_session *s, int *rc);
+
+#define SHO_OP(s, rc, body)                                                                        \
+    do {                                                                                           \
+        sho_op_begin(s);                                                                           \
+        do {                                                                                       \
+            (rc) = (body);                                                                         \
+        } while (sho_op_again((s), &(rc)));                                                        \
+    } while (0)
+
+/* Memory of the session for returned values, valid until the next sho_values_reset() (made by every exported function
+ * that returns values, once, before its SHO_OP; a restarted body may call sho_values_reset() itself to start over).
+ * Aligned to 8. NULL: out of memory. Earlier pieces do not move. */
+void *sho_values_alloc(sho_session *s, size_t bytes);
+void sho_values_reset(sho_session *s);
+
+/* The calling thread's session on the store, attached if need be: 0 or an error. */
+int sho_session_get(shobj_store *store, sho_session **ret_session);
+shobj_store *sho_session_store(const sho_session *s);
+
+#endif

@@ -1,0 +1,205 @@
+/*
+ * session.h: a thread's presence in a store. All of it is private to the process; what others may see of it is in its slot.
+ */
+#ifndef SHO_SESSION_H
+#define SHO_SESSION_H
+
+#include "base/error.h"
+#include "heap/peer.h"
+#include "heap/slab.h"
+#include "txn/op.h"
+
+struct shobj_store {
+    sho_region *region;
+    sho_peer peer;           /* of a writable mapping */
+    bool readonly;           /* changes are refused */
+    unsigned open_count;     /* shobj_open() less shobj_close(); guarded by the global mutex */
+    sho_session *sessions;   /* of all threads; guarded by the global mutex */
+    struct shobj_store *next; /* in the process's table of mappings; guarded by the global mutex */
+    void *(*wait_enter)(void);
+    void (*wait_leave)(void *);
+};
+
+/* One node that the transaction (or the single operation) has touched. */
+typedef struct sho_entry {
+    struct shm_node *node;
+    uint64_t version;        /* the orec as read */
+    struct shm_write *write; /* the redo record, if it is to change */
+    sho_word *alloc;         /* of a new node: the record that names it */
+    uint32_t write_number;   /* write_count before the redo record was made */
+    bool is_new;             /* an own new node: changed in place */
+} sho_entry;
+
+typedef struct sho_log_pos {
+    uint32_t segment;
+    uint32_t used; /* bytes in that segment */
+} sho_log_pos;
+
+/* What a word was before a nested block changed it. */
+typedef struct sho_undo {
+    struct shm_write *write; /* NULL: a word of an own new node */
+    sho_word *word;
+    uint64_t old;
+    uint32_t bit; /* of write's mask; 64: the `frees` flag in base */
+    bool was_set;
+} sho_undo;
+
+typedef struct sho_savepoint {
+    sho_log_pos log;
+    uint32_t undo_count;
+    uint32_t write_count;
+} sho_savepoint;
+
+typedef struct sho_value_block {
+    struct sho_value_block *next;
+    size_t bytes;
+    max_align_t data[];
+} sho_value_block;
+
+struct sho_session {
+    shobj_store *store; /* NULL: the store was closed under this thread */
+    sho_region *region;
+    struct shm_slot *slot; /* NULL on a mapping without write permission */
+    unsigned slot_index;
+    uint64_t seq;
+    uint64_t rv;     /* the snapshot's clock value, in a transaction */
+    unsigned depth;  /* open blocks; 0: single operations */
+    bool doomed;     /* the transaction can't commit any more */
+    bool mapped;     /* `map` holds all entries */
+    bool leaf;       /* sho_op_leaf() of this operation */
+    unsigned restarts; /* of this operation */
+
+    sho_entry *entries;
+    uint32_t entry_count;
+    uint32_t entry_room;
+    uint32_t *path; /* in a transaction: entries that the current operation touched */
+    uint32_t path_count;
+    uint32_t path_room;
+    uint32_t *map; /* open addressing: entry + 1 by offset */
+    uint32_t map_room;
+
+    uint32_t write_count; /* entries with a redo record */
+    uint32_t new_count;   /* blocks taken since the log was empty */
+    uint32_t free_count;  /* FREE records */
+    sho_log_pos log;
+    uint32_t segment_index; /* the segment that `segment_*` describes */
+    sho_word *segment_records;
+    uint32_t segment_bytes;
+
+    /* Where the current operation began, to undo it. */
+    struct {
+        sho_log_pos log;
+        uint32_t entry_count, write_count, new_count, free_count;
+    } op;
+
+    sho_savepoint *savepoints;
+    uint32_t savepoint_room;
+    sho_undo *undo;
+    uint32_t undo_count, undo_room;
+    bool undo_lost;
+
+    uint32_t *order; /* entries to lock, by offset; scratch of commit */
+    uint32_t order_room;
+
+    sho_heap heap;
+
+    sho_value_block *values; /* newest block first */
+    size_t values_used;
+
+    sho_session *next_in_store;
+    sho_session *next_in_thread;
+};
+
+/* ------------------------------------------------------------------------------------------ session.c */
+
+/* Guards the tables of mappings and sessions of this process; held across fork(). Never held while waiting for anybody. */
+void sho_global_lock(void);
+void sho_global_unlock(void);
+
+/* With the global mutex held: ends all sessions of a store, of whatever thread. */
+void sho_sessions_close(shobj_store *store);
+
+/* Ends every session's private hold and leaves the slot free; the log has been undone. */
+void sho_slot_release(struct shm_slot *slot);
+
+/* Around waits: lets the language runtime run. */
+SHO_INLINE void *sho_wait_enter(const sho_session *s)
+{
+    return s->store->wait_enter != NULL ? s->store->wait_enter() : NULL;
+}
+SHO_INLINE void sho_wait_leave(const sho_session *s, void *token)
+{
+    if (s->store->wait_leave != NULL)
+        s->store->wait_leave(token);
+}
+
+/* ------------------------------------------------------------------------------------------ log.c */
+
+/* Room for a record of `words` words; it counts once sho_log_publish() has been called. EFULL, ENOMEM. */
+int sho_log_reserve(sho_session *s, unsigned words, sho_word **ret_record);
+void sho_log_publish(sho_session *s, unsigned words);
+
+/* Empties the log: nothing in it matters any more. */
+void sho_log_reset(sho_session *s);
+
+/* A walk over the complete records of a slot's log between two positions; safe on damaged and on changing logs. */
+typedef struct sho_log_walk {
+    sho_region *region;
+    struct shm_slot *slot;
+    sho_log_pos at, end;
+    sho_word *records; /* of segment at.segment; NULL: none */
+    uint32_t bytes;    /* of complete records in it */
+} sho_log_walk;
+
+void sho_log_walk_begin(sho_log_walk *walk, sho_region *region, struct shm_slot *slot, sho_log_pos from);
+/* The next record, or NULL. */
+sho_word *sho_log_walk_next(sho_log_walk *walk);
+
+/* Frees the blocks of a log: those taken (committed false) or those to be freed (committed true), one by one, so that
+ * a crash in between loses one at most. */
+void sho_log_free_blocks(sho_heap *heap, sho_region *region, struct shm_slot *slot, sho_log_pos from, bool committed);
+
+/* ------------------------------------------------------------------------------------------ txn.c */
+
+/* Aborts the whole open transaction, if there is one. */
+void sho_txn_abort_all(sho_session *s);
+
+/* ------------------------------------------------------------------------------------------ commit.c */
+
+/* Decides what the session has gathered. 0, SHO_RESTART (single operations: run the body again), SHOBJ_ECONFLICT. The log is
+ * empty afterwards unless SHO_RESTART is returned. */
+int sho_commit(sho_session *s);
+
+/* Unlocks or stores the node of a redo record on behalf of slot, if its orec still carries (slot_index, seq). */
+void sho_write_apply(sho_region *region, struct shm_write *write, uint64_t lock, uint64_t wv);
+void sho_write_release(sho_region *region, struct shm_write *write, uint64_t lock);
+
+/* ------------------------------------------------------------------------------------------ wait.c */
+
+/* The node's orec was seen as `lock`: comes back when it has changed, when its owner was aborted or recovered, or after
+ * a bounded wait. 0 or ECORRUPT (the lock names an attempt that its slot has left). */
+int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock);
+
+/* A random pause that grows with attempt. */
+void sho_backoff(sho_session *s, unsigned attempt);
+
+/* ------------------------------------------------------------------------------------------ recover.c */
+
+/* Recovers a process if it is dead. 1: done, 0: it is alive, negative: error. */
+int sho_recover_process(sho_region *region, unsigned process);
+
+/* Recovers all dead processes; their number. */
+unsigned sho_recover_all(sho_region *region);
+
+/* ------------------------------------------------------------------------------------------ op.c */
+
+/* Forgets everything gathered since the log was empty (private side only). */
+void sho_entries_reset(sho_session *s);
+
+/* Makes the empty table ready for a transaction. ENOMEM. */
+int sho_entries_begin(sho_session *s);
+
+/* Are all entries of the transaction as they were read? */
+bool sho_entries_valid(const sho_session *s);
+
+#endif
