@@ -73,7 +73,7 @@ static int claim_record(sho_region *region, int fd, unsigned *ret_process)
 int sho_peer_join(sho_region *region, sho_peer *ret_peer)
 {
     int rc;
-    unsigned process;
+    unsigned process = 0;
     void *page = MAP_FAILED;
     void *token = mmap(NULL, SHM_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (token == MAP_FAILED)

@@ -59,7 +59,7 @@ static unsigned node_class(unsigned words)
 {
     unsigned bytes = SHM_NODE_BYTES(words);
     if (bytes <= 128)
-        return bytes <= 32 ? 0 : (bytes - 17) / 16 - 1;
+        return (bytes + 15) / 16 - 2;
     unsigned cls = 7;
     while (class_bytes[cls] < bytes)
         cls++;

@@ -30,11 +30,6 @@
 #define MAP_ROOM_MIN 64u
 #define RESTARTS_BEFORE_BACKOFF 2u
 
-static uint64_t node_off(const sho_session *s, const struct shm_node *node)
-{
-    return (uint64_t)((const uint8_t *)node - s->region->base);
-}
-
 /* ------------------------------------------------------------------------------------------ entries */
 
 static SHO_COLD int grow_array(void **array, uint32_t *room, size_t element_bytes, uint32_t least)

@@ -54,6 +54,12 @@ byte live = PROCS;
 
 #define NOTE(n, w) saw[t * NODES + (n)] = (w) + 1
 
+/* An operation begins with its first access; one that restarts begins anew. */
+inline begin()
+{
+    before[t] = ended
+}
+
 inline store(n, w)
 {
     atomic {
@@ -113,11 +119,21 @@ inline extend()
 #define TOO_NEW(v) ((v) > rv && (v) < LOCKED)
 #endif
 
-#define ACCEPT(n) atomic { version[n] = v; NOTE(n, seen); have = have | BIT(n) }
+#define ACCEPT(n) version[n] = v; NOTE(n, seen); have = have | BIT(n)
 
 inline read(n)
 {
     do
+#ifdef COARSE
+    :: atomic { orec[n] < LOCKED && !TOO_NEW(orec[n]) -> v = orec[n]; seen = word[n]; ACCEPT(n); break }
+    :: atomic { orec[n] < LOCKED && TOO_NEW(orec[n]) -> v = orec[n] };
+       extend();
+       if
+       :: atomic { ok && orec[n] == v -> seen = word[n]; ACCEPT(n); break }
+       :: ok && orec[n] != v
+       :: !ok -> break
+       fi
+#else
     :: atomic { READABLE(n) -> v = orec[n] };
 #ifdef MUT_EXTEND_AFTER_WORDS
        seen = word[n];
@@ -128,7 +144,7 @@ inline read(n)
           :: else
           fi;
           if
-          :: ok -> ACCEPT(n)
+          :: ok -> atomic { ACCEPT(n) }
           :: else
           fi;
           break
@@ -145,13 +161,14 @@ inline read(n)
        fi;
        seen = word[n];
 #ifdef MUT_READ_ONCE
-       ACCEPT(n);
+       atomic { ACCEPT(n) };
        break
 #else
        if
        :: atomic { orec[n] == v -> ACCEPT(n); break }
        :: else
        fi
+#endif
 #endif
 #endif
     od
@@ -192,7 +209,9 @@ inline unlock_all()
     :: atomic { i < NODES && !(locks & BIT(i)) -> i++ }
     :: atomic { i < NODES && (locks & BIT(i)) && !ok -> orec[i] = version[i]; i++ }
     :: i < NODES && (locks & BIT(i)) && ok ->
-#ifdef MUT_UNLOCK_FIRST
+#ifdef COARSE
+       atomic { store(i, saw[t * NODES + i]); orec[i] = wv };
+#elif defined(MUT_UNLOCK_FIRST)
        orec[i] = wv;
        store(i, saw[t * NODES + i]);
 #else
@@ -242,7 +261,6 @@ inline commit()
 
 inline transaction()
 {
-    rv = clock;
     k = 0;
     do
     :: k < NODES && ok -> read((first + k) % NODES); k++
@@ -259,10 +277,16 @@ inline transaction()
 inline single_write(n)
 {
     do
-    :: atomic { orec[n] < LOCKED -> v = orec[n] };
+#ifdef COARSE
+    :: atomic { orec[n] < LOCKED -> begin(); v = orec[n]; seen = word[n] };
+       if
+       :: true ->
+#else
+    :: atomic { orec[n] < LOCKED -> begin(); v = orec[n] };
        seen = word[n];
        if
        :: orec[n] == v -> /* the operation's check; here its path is the node itself */
+#endif
 #ifdef MUT_SINGLE_CLOCK_EARLY
           wv = clock;
 #endif
@@ -270,7 +294,9 @@ inline single_write(n)
           :: atomic { orec[n] == v -> orec[n] = LOCKED + _pid; break }
           :: else
           fi
+#ifndef COARSE
        :: else
+#endif
        fi
     od;
 #ifndef MUT_SINGLE_CLOCK_EARLY
@@ -282,8 +308,12 @@ inline single_write(n)
     wv = MAX(wv, v) + 1;
 #endif
     NOTE(n, seen);
+#ifdef COARSE
+    atomic { store(n, seen + 1); orec[n] = wv }
+#else
     store(n, seen + 1);
     orec[n] = wv
+#endif
 }
 
 inline single_read()
@@ -292,8 +322,20 @@ inline single_read()
     :: k = 0;
        do
        :: k < NODES ->
-          atomic { orec[(first + k) % NODES] < LOCKED -> version[(first + k) % NODES] = orec[(first + k) % NODES] };
-          atomic { words[(first + k) % NODES] = word[(first + k) % NODES]; k++ }
+          atomic {
+              orec[(first + k) % NODES] < LOCKED ->
+              if
+              :: k == 0 -> begin()
+              :: else
+              fi;
+              version[(first + k) % NODES] = orec[(first + k) % NODES]
+#ifndef COARSE
+          };
+          atomic {
+#endif
+              words[(first + k) % NODES] = word[(first + k) % NODES];
+              k++
+          }
        :: else -> break
        od;
 #ifdef MUT_SINGLE_READ_LAST_ONLY
@@ -370,34 +412,23 @@ inline check_history()
     }
 }
 
+/* What an operation does, as a number. */
+#define KINDS_TXN (NODES * (1 << NODES)) /* first node read, set of nodes written */
+#define KINDS (KINDS_TXN + 2 * NODES)
+
 inline operation()
 {
     atomic {
-        before[t] = ended;
-        if
-        :: first = 0
-        :: first = 1
-#if NODES == 3
-        :: first = 2
-#endif
-        fi;
         ok = true;
         if
-        :: kind = 0; writes = 0
-        :: kind = 0; writes = 1
-        :: kind = 0; writes = 2
-        :: kind = 0; writes = 3
-#if NODES == 3
-        :: kind = 0; writes = 6
-#endif
-        :: kind = 1
-        :: kind = 2
+        :: kind < KINDS_TXN -> first = kind / (1 << NODES); writes = kind % (1 << NODES); begin(); rv = clock
+        :: kind >= KINDS_TXN -> first = kind % NODES
         fi
     };
     if
-    :: kind == 0 -> transaction()
-    :: kind == 1 -> single_write(first)
-    :: kind == 2 -> single_read()
+    :: kind < KINDS_TXN -> transaction()
+    :: kind >= KINDS_TXN && kind < KINDS_TXN + NODES -> single_write(first)
+    :: kind >= KINDS_TXN + NODES -> single_read()
     fi;
     atomic {
         ended = ended | BIT(t);
@@ -410,9 +441,10 @@ inline operation()
     }
 }
 
-proctype process(byte t; byte count)
+/* kind: of the first operation; the others' are chosen freely. */
+proctype process(byte t; byte count; byte kind)
 {
-    byte kind, first, writes;
+    byte first, writes;
     bool ok;
     byte v, rv, wv, base, seen, have, locks, i, k;
     byte version[NODES];
@@ -421,8 +453,15 @@ proctype process(byte t; byte count)
     bool gone;
 
     do
-    :: count > 0 -> operation(); atomic { count--; t++ }
-    :: else -> break
+    :: operation();
+       atomic {
+           count--;
+           t++;
+           if
+           :: count > 0 -> select(kind : 0..(KINDS - 1))
+           :: else -> t = 0; break
+           fi
+       }
     od;
     atomic {
         live--;
@@ -433,20 +472,25 @@ proctype process(byte t; byte count)
     }
 }
 
+/* Processes that run as many operations are alike: their first kinds may as well rise. */
 init
 {
+    byte p, t0, kind;
+
     atomic {
         orec[0] = AHEAD;
-        byte p = 0;
-        byte t0 = 0;
         do
         :: p < PROCS ->
+           do
+           :: kind < KINDS - 1 -> kind++
+           :: true -> break
+           od;
            if
-           :: p == 0 -> run process(t0, OPS + EXTRA); t0 = t0 + OPS + EXTRA
-           :: else -> run process(t0, OPS); t0 = t0 + OPS
+           :: p == 0 -> run process(t0, OPS + EXTRA, kind); t0 = t0 + OPS + EXTRA; if :: EXTRA > 0 -> kind = 0 :: else fi
+           :: else -> run process(t0, OPS, kind); t0 = t0 + OPS
            fi;
            p++
-        :: else -> break
+        :: else -> p = 0; t0 = 0; kind = 0; break
         od
     }
 }

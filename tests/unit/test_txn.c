@@ -1,0 +1,323 @@
+/*
+ * test_txn.c: transactions on bare nodes: conflicts, extension, nested blocks, one instant for all.
+ */
+#include <pthread.h>
+
+#include "nodes.h"
+
+#define ACCOUNTS 8
+#define START 1000
+
+/* Two mappings of one file: what one commits the other sees, and their sessions conflict as processes do. */
+static shobj_store *first, *second;
+
+static void open_twice(void)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "/dev/shm/shobj-unit-txn-%ld", (long)getpid());
+    shobj_options options = {.mode = SHOBJ_OPEN_NEW, .max_size = 64 << 20, .own_mapping = true};
+    CHECK_INT(shobj_open(name, &options, &first), 0);
+    options.mode = SHOBJ_OPEN_WRITE;
+    CHECK_INT(shobj_open(name, &options, &second), 0);
+    CHECK(first != second && first->region->base != second->region->base);
+    CHECK_INT(shobj_unlink(name, true), 0);
+}
+
+static uint64_t value_of(shobj_store *store, uint64_t off)
+{
+    uint64_t value;
+    CHECK_INT(node_get(store, off, &value), 0);
+    return value;
+}
+
+/* A transaction on `first` and single operations on `second` in the same thread would be refused: what stands between
+ * two steps of a transaction is done by another thread. */
+struct step {
+    uint64_t off, delta;
+    bool leaf;
+};
+
+static void *add_thread(void *arg)
+{
+    struct step *step = arg;
+    CHECK_INT(node_add(second, step->off, step->delta, step->leaf), 0);
+    shobj_detach(second);
+    return NULL;
+}
+
+static void elsewhere(uint64_t off, uint64_t delta, bool leaf)
+{
+    pthread_t thread;
+    struct step step = {off, delta, leaf};
+    CHECK(pthread_create(&thread, NULL, add_thread, &step) == 0);
+    pthread_join(thread, NULL);
+}
+
+static void test_single(void)
+{
+    uint64_t off = node_new(first, 5);
+    CHECK_INT(value_of(second, off), 5);
+    CHECK_INT(node_add(second, off, 2, true), 0);
+    CHECK_INT(value_of(first, off), 7);
+    CHECK_INT(node_add(first, off, 2, false), 0);
+    CHECK_INT(value_of(second, off), 9);
+}
+
+static void test_extension(bool leaf)
+{
+    uint64_t a = node_new(first, 1), b = node_new(first, 2), value;
+    /* b changes after the snapshot, a does not: the snapshot moves. */
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_get(first, a, &value), 0);
+    elsewhere(b, 10, leaf);
+    CHECK_INT(node_get(first, b, &value), 0);
+    CHECK_INT(value, 12);
+    CHECK_INT(shobj_txn_commit(first), 0);
+    /* a was read and has changed, then b: no snapshot holds both. */
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_get(first, a, &value), 0);
+    elsewhere(a, 10, leaf);
+    elsewhere(b, 10, leaf);
+    CHECK_INT(node_get(first, b, &value), SHOBJ_ECONFLICT);
+    CHECK(shobj_txn_is_doomed(first));
+    CHECK_INT(node_get(first, a, &value), SHOBJ_ECONFLICT);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ECONFLICT);
+    CHECK_INT(shobj_txn_depth(first), 0);
+}
+
+static void test_commit_conflict(bool leaf)
+{
+    uint64_t a = node_new(first, 1), b = node_new(first, 2), value;
+    /* Write skew: b is written because of a, which changes before the commit. */
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_get(first, a, &value), 0);
+    CHECK_INT(node_add(first, b, value, false), 0);
+    elsewhere(a, 5, leaf);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ECONFLICT);
+    CHECK_INT(value_of(second, b), 2);
+    /* Lost update. */
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_add(first, b, 1, false), 0);
+    elsewhere(b, 5, leaf);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ECONFLICT);
+    CHECK_INT(value_of(second, b), 7);
+    /* Undisturbed. */
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_add(first, b, 1, false), 0);
+    CHECK_INT(node_add(first, b, 1, false), 0);
+    CHECK_INT(node_get(first, b, &value), 0);
+    CHECK_INT(value, 9);
+    elsewhere(a, 1, leaf);
+    CHECK_INT(shobj_txn_commit(first), 0);
+    CHECK_INT(value_of(second, b), 9);
+}
+
+static void test_nested(void)
+{
+    uint64_t a = node_new(first, 1), made, value;
+    shobj_stat before, after;
+    CHECK_INT(shobj_stat_get(first, &before), 0);
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_add(first, a, 1, false), 0);
+    uint64_t outer = node_new(first, 100);
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_add(first, a, 10, false), 0);
+    CHECK_INT(node_add(first, outer, 10, false), 0);
+    made = node_new(first, 3);
+    CHECK_INT(node_add(first, made, 1, false), 0);
+    CHECK_INT(node_get(first, made, &value), 0);
+    CHECK_INT(value, 4);
+    shobj_txn_abort(first);
+    CHECK_INT(shobj_txn_depth(first), 1);
+    CHECK_INT(node_get(first, a, &value), 0);
+    CHECK_INT(value, 2);
+    CHECK_INT(node_get(first, outer, &value), 0);
+    CHECK_INT(value, 100);
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_add(first, a, 20, false), 0);
+    CHECK_INT(shobj_txn_commit(first), 0);
+    CHECK_INT(shobj_txn_commit(first), 0);
+    CHECK_INT(value_of(second, a), 22);
+    CHECK_INT(shobj_stat_get(first, &after), 0);
+    CHECK_INT(after.blocks, before.blocks + 1); /* `outer`; what the undone block made is gone */
+    /* An aborted transaction leaves nothing. */
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_add(first, a, 1, false), 0);
+    node_new(first, 3);
+    shobj_txn_abort(first);
+    CHECK_INT(value_of(first, a), 22);
+    CHECK_INT(shobj_stat_get(first, &before), 0);
+    CHECK_INT(before.blocks, after.blocks);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ETXN);
+}
+
+/* A nested block that was undone has read: the outer one still depends on it. */
+static void test_nested_reads(void)
+{
+    uint64_t a = node_new(first, 1), b = node_new(first, 1), value;
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_get(first, a, &value), 0);
+    shobj_txn_abort(first);
+    CHECK_INT(node_add(first, b, 1, false), 0);
+    elsewhere(a, 1, true);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ECONFLICT);
+}
+
+static void test_two_stores(void)
+{
+    uint64_t a = node_new(first, 1), value;
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_get(first, a, &value), 0);
+    CHECK_INT(shobj_txn_begin(second), SHOBJ_ETXN);
+    shobj_txn_abort(first);
+}
+
+/* A transaction far larger than the log in the slot. */
+static void test_large(void)
+{
+    enum { COUNT = 20000 };
+    static uint64_t offs[COUNT];
+    shobj_stat before, after;
+    for (int i = 0; i < COUNT; i++)
+        offs[i] = node_new(first, (uint64_t)i);
+    CHECK_INT(node_add(first, offs[0], 0, true), 0);
+    CHECK_INT(shobj_stat_get(first, &before), 0);
+    for (int round = 0; round < 2; round++) {
+        CHECK_INT(shobj_txn_begin(first), 0);
+        for (int i = 0; i < COUNT; i++)
+            CHECK_INT(node_add(first, offs[i], 1, false), 0);
+        if (round == 0)
+            shobj_txn_abort(first);
+        else
+            CHECK_INT(shobj_txn_commit(first), 0);
+        for (int i = 0; i < COUNT; i += 77)
+            CHECK_INT(value_of(second, offs[i]), i + round);
+    }
+    CHECK_INT(shobj_stat_get(first, &after), 0);
+    CHECK(after.blocks <= before.blocks + 1); /* the log keeps one segment */
+}
+
+/* Everybody moves money; whoever reads all accounts, in a transaction that commits or not, sees the same sum. */
+static uint64_t accounts[ACCOUNTS];
+static _Atomic uint64_t audits;
+
+struct mover {
+    shobj_store *store;
+    uint64_t seed;
+    int count;
+};
+
+static int move_body(shobj_store *store, void *arg)
+{
+    uint64_t *seed = arg;
+    uint64_t r = check_random(seed);
+    uint64_t sum = 0, value;
+    int rc = 0;
+    if (r % 4 == 0) {
+        for (int i = 0; i < ACCOUNTS && rc == 0; i++) {
+            rc = node_get(store, accounts[i], &value);
+            sum += rc == 0 ? value : 0;
+        }
+        if (rc == 0) {
+            CHECK_INT(sum, ACCOUNTS * START);
+            audits++;
+        }
+        return rc;
+    }
+    unsigned from = r >> 8 & (ACCOUNTS - 1), to = r >> 16 & (ACCOUNTS - 1);
+    rc = node_get(store, accounts[from], &sum);
+    if (rc == 0)
+        rc = node_get(store, accounts[to], &value);
+    if (rc == 0 && from != to && (int64_t)(sum + value) < 0)
+        CHECK(!"two accounts of one snapshot together below nothing");
+    if (rc == 0 && sum > 0) {
+        rc = node_add(store, accounts[from], (uint64_t)-1, false);
+        if (rc == 0)
+            rc = node_add(store, accounts[to], 1, false);
+    }
+    return rc;
+}
+
+static void *move_thread(void *arg)
+{
+    struct mover *mover = arg;
+    for (int i = 0; i < mover->count; i++)
+        CHECK_INT(shobj_run(mover->store, move_body, &mover->seed), 0);
+    shobj_detach(mover->store);
+    return NULL;
+}
+
+/* Single writes beside transactions: they add to two nodes by turns, first to one, then to the other. */
+static uint64_t pair[2];
+static _Atomic bool stop;
+
+static void *single_thread(void *arg)
+{
+    shobj_store *store = arg;
+    while (!atomic_load(&stop)) {
+        CHECK_INT(node_add(store, pair[0], 1, true), 0);
+        CHECK_INT(node_add(store, pair[1], 1, true), 0);
+    }
+    shobj_detach(store);
+    return NULL;
+}
+
+static int pair_body(shobj_store *store, void *arg)
+{
+    uint64_t a, b;
+    uint64_t *seen = arg;
+    /* Read in the order of writing: between two looks at one state, the first may be one ahead, never behind. */
+    int rc = node_get(store, pair[1], &b);
+    if (rc == 0)
+        rc = node_get(store, pair[0], &a);
+    if (rc == 0) {
+        CHECK(a == b || a == b + 1);
+        CHECK(a >= *seen); /* strictly serializable: never back in time */
+        *seen = a;
+    }
+    return rc;
+}
+
+static void test_hammer(uint64_t seed)
+{
+    pthread_t threads[4], single;
+    struct mover movers[4];
+    for (int i = 0; i < ACCOUNTS; i++)
+        accounts[i] = node_new(first, START);
+    pair[0] = node_new(first, 0);
+    pair[1] = node_new(first, 0);
+    for (int i = 0; i < 4; i++) {
+        movers[i] = (struct mover){i & 1 ? first : second, seed + (uint64_t)i, 40000};
+        CHECK(pthread_create(&threads[i], NULL, move_thread, &movers[i]) == 0);
+    }
+    CHECK(pthread_create(&single, NULL, single_thread, second) == 0);
+    uint64_t seen = 0;
+    for (int i = 0; i < 40000; i++)
+        CHECK_INT(shobj_run(first, pair_body, &seen), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    atomic_store(&stop, true);
+    pthread_join(single, NULL);
+    CHECK(audits > 1000);
+    CHECK_INT(shobj_check(first, NULL, NULL, NULL), 0);
+}
+
+int main(void)
+{
+    uint64_t seed = check_seed();
+    open_twice();
+    test_single();
+    test_extension(false);
+    test_extension(true);
+    test_commit_conflict(false);
+    test_commit_conflict(true);
+    test_nested();
+    test_nested_reads();
+    test_two_stores();
+    test_large();
+    test_hammer(seed);
+    shobj_close(second);
+    shobj_close(first);
+    return 0;
+}
