@@ -1,5 +1,6 @@
 /*
- * check.h: what the unit tests have in common: checks that end the program, seeded random numbers, a store of its own.
+ * check.h: what the unit tests have in common: checks that end the program, seeded random numbers,
+ * a store of its own.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -17,7 +18,8 @@
 static uint64_t check_seed_used;
 static bool check_seed_drawn;
 
-__attribute__((noreturn, unused)) static void check_failed(const char *file, int line, const char *what)
+__attribute__((noreturn, unused)) static void check_failed(const char *file, int line,
+                                                           const char *what)
 {
     fprintf(stderr, "%s:%d: check failed: %s\n", file, line, what);
     fprintf(stderr, "  last library error: %s\n", shobj_error_message());
@@ -31,8 +33,8 @@ __attribute__((noreturn, unused)) static void check_failed(const char *file, int
 /* Two integers are equal; tells both. */
 #define CHECK_INT(x, expected) check_int(__FILE__, __LINE__, #x, (int64_t)(x), (int64_t)(expected))
 
-__attribute__((unused)) static void check_int(const char *file, int line, const char *what, int64_t value,
-                                              int64_t expected)
+__attribute__((unused)) static void check_int(const char *file, int line, const char *what,
+                                              int64_t value, int64_t expected)
 {
     if (value == expected)
         return;
@@ -47,7 +49,8 @@ __attribute__((unused)) static uint64_t check_seed(void)
     const char *text = getenv("SHOBJ_SEED");
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    check_seed_used = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 20;
+    check_seed_used =
+        text != NULL ? strtoull(text, NULL, 0) : (uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 20;
     check_seed_drawn = true;
     printf("seed %" PRIu64 "\n", check_seed_used);
     return check_seed_used;

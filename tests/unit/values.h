@@ -6,12 +6,18 @@
 
 #include "check.h"
 
-/* Memory that lasts as long as the program. */
+/* Memory that lasts as long as the program, in a list so that no leak is seen in it. */
 __attribute__((unused)) static void *keep(size_t bytes)
 {
-    void *memory = malloc(bytes + 1);
-    CHECK(memory != NULL);
-    return memory;
+    static struct kept {
+        struct kept *next;
+        max_align_t memory[];
+    } *first;
+    struct kept *kept = malloc(sizeof(*kept) + bytes);
+    CHECK(kept != NULL);
+    kept->next = first;
+    first = kept;
+    return kept->memory;
 }
 
 __attribute__((unused)) static double double_of(uint64_t bits)
@@ -53,10 +59,12 @@ __attribute__((unused)) static shobj_value complex_of(double re, double im)
     return (shobj_value){.type = SHOBJ_COMPLEX, .c = {re, im}};
 }
 
-__attribute__((unused)) static shobj_value bytes_of(enum shobj_type type, const void *data, size_t count)
+__attribute__((unused)) static shobj_value bytes_of(enum shobj_type type, const void *data,
+                                                    size_t count)
 {
     void *copy = keep(count);
-    memcpy(copy, data, count);
+    if (count > 0)
+        memcpy(copy, data, count);
     return (shobj_value){.type = (uint8_t)type, .data = copy, .count = count};
 }
 
@@ -65,15 +73,18 @@ __attribute__((unused)) static shobj_value str(const char *text)
     return bytes_of(SHOBJ_STR, text, strlen(text));
 }
 
-__attribute__((unused)) static shobj_value items_of(enum shobj_type type, const shobj_value *items, size_t count)
+__attribute__((unused)) static shobj_value items_of(enum shobj_type type, const shobj_value *items,
+                                                    size_t count)
 {
     shobj_value *copy = keep(count * sizeof(*items));
-    memcpy(copy, items, count * sizeof(*items));
+    if (count > 0)
+        memcpy(copy, items, count * sizeof(*items));
     return (shobj_value){.type = (uint8_t)type, .items = copy, .count = count};
 }
 
 /* mantissa * 2^shift with a sign, as a BIGINT with `zeros` needless zero bytes on top. */
-__attribute__((unused)) static shobj_value bigint(uint64_t mantissa, unsigned shift, bool negative, unsigned zeros)
+__attribute__((unused)) static shobj_value bigint(uint64_t mantissa, unsigned shift, bool negative,
+                                                  unsigned zeros)
 {
     size_t count = shift / 8 + 9 + zeros;
     uint8_t *bytes = keep(count);
@@ -82,13 +93,18 @@ __attribute__((unused)) static shobj_value bigint(uint64_t mantissa, unsigned sh
         if (mantissa >> bit & 1)
             bytes[(shift + bit) / 8] |= (uint8_t)(1u << (shift + bit) % 8);
     }
+    count -= zeros;
+    while (count > 0 && bytes[count - 1] == 0)
+        count--;
+    count += zeros;
     return (shobj_value){.type = SHOBJ_BIGINT, .negative = negative, .data = bytes, .count = count};
 }
 
-__attribute__((unused)) static bool same(const shobj_value *a, const shobj_value *b);
+static bool same(const shobj_value *a, const shobj_value *b);
 
-/* Every item of one is in the other: the order of a frozenset's items is the store's own. */
-__attribute__((unused)) static bool same_members(const shobj_value *a, const shobj_value *b)
+/* Every item of one is in the other, which has as many: the order of a frozenset's items is the
+ * store's own. */
+static bool same_members(const shobj_value *a, const shobj_value *b)
 {
     for (size_t i = 0; i < a->count; i++) {
         size_t j = 0;
@@ -101,7 +117,7 @@ __attribute__((unused)) static bool same_members(const shobj_value *a, const sho
 }
 
 /* Two values in the form in which they are read back: same type, same bits. */
-static bool same(const shobj_value *a, const shobj_value *b)
+__attribute__((unused)) static bool same(const shobj_value *a, const shobj_value *b)
 {
     if (a->type != b->type)
         return false;
@@ -125,7 +141,7 @@ static bool same(const shobj_value *a, const shobj_value *b)
         }
         return a->count == b->count;
     case SHOBJ_FROZENSET:
-        return a->count == b->count && same_members(a, b) && same_members(b, a);
+        return a->count == b->count && same_members(a, b);
     case SHOBJ_OBJECT:
         return a->oid == b->oid;
     default:
@@ -198,7 +214,8 @@ static shobj_value random_value(uint64_t *random, unsigned depth)
     case 6:
         return random_str(random);
     case 7:
-        return bytes_of(SHOBJ_BYTES, "\0\xff\x80 any bytes, zeros at the end\0\0", check_random(random) % 36);
+        return bytes_of(SHOBJ_BYTES, "\0\xff\x80 any bytes, zeros at the end\0\0",
+                        check_random(random) % 33);
     case 8: {
         shobj_value items[8];
         size_t count = r % 8;
