@@ -1,0 +1,530 @@
+/*
+ * dict_remove.c: entries go: one, or all.
+ *
+ * Removing takes no memory, so that a full store can be emptied. A chunk that lost its last entry is unlinked and freed. One
+ * that has become sparse takes in a neighbour of the list if both together are half full at most: their entries are
+ * written anew in their order, and their index words with them. The chunk of the removed entry is the one that stays: who
+ * deletes what an iterator has just given out leaves the iterator's place alone. With few entries in one chunk, index and
+ * order node go and the chunk is all of the dict again.
+ */
+#include "types/dict.h"
+
+#include "base/error.h"
+
+#define ABSORB_MAX 10u  /* entries of a chunk made of two */
+#define DEMOTE_MAX 8u   /* entries of a dict that gives up its index */
+
+/* ------------------------------------------------------------------------------------------ all at once */
+
+/* Nodes to be freed when the check has passed, in memory of the session. */
+typedef struct frees {
+    struct frees_block *blocks;
+    uint64_t count;
+    uint64_t count_max; /* damaged references may make a maze of the index */
+} frees;
+
+struct frees_block {
+    struct frees_block *next;
+    unsigned count;
+    sho_view views[64];
+};
+
+/* Announces the node and remembers it. Checks now and then that all this is not about freed and reused blocks. */
+static int frees_add(sho_session *s, frees *f, const sho_view *view)
+{
+    if (SHO_UNLIKELY(f->count == f->count_max))
+        return sho_dict_damaged(view, "an index larger than its dict");
+    f->count++;
+    if ((f->count & (f->count - 1)) == 0) {
+        int rc = sho_op_check(s);
+        if (rc)
+            return rc;
+    }
+    struct frees_block *block = f->blocks;
+    if (block == NULL || block->count == SHO_COUNT_OF(block->views)) {
+        block = sho_values_alloc(s, sizeof(*block));
+        if (block == NULL)
+            return sho_error(SHOBJ_ENOMEM, "out of memory while clearing a dict");
+        block->next = f->blocks;
+        block->count = 0;
+        f->blocks = block;
+    }
+    sho_view *own = &block->views[block->count++];
+    *own = *view;
+    return sho_op_write(s, own);
+}
+
+static void frees_apply(sho_session *s, const frees *f)
+{
+    for (struct frees_block *block = f->blocks; block != NULL; block = block->next)
+        for (unsigned i = 0; i < block->count; i++)
+            sho_op_free_node(s, &block->views[i]);
+}
+
+static int release_array(sho_session *s, const sho_dict_array *array)
+{
+    for (unsigned slot = 0; slot < array->used; slot++) {
+        int rc = sho_cell_release(s, sho_dict_array_word(array, slot, 1));
+        if (rc == 0)
+            rc = sho_cell_release(s, sho_dict_array_word(array, slot, 2));
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int gather_chunks(sho_session *s, const sho_view *order, frees *f)
+{
+    sho_view chunk = *order;
+    uint64_t off = sho_view_word(order, SHO_DICT_ORDER_FIRST);
+    uint64_t limit = 0;
+    uint64_t live = 0;
+    while (off != 0) {
+        sho_view from = chunk;
+        sho_dict_array array;
+        int rc = sho_dict_read(s, &from, off, SHM_DICT_CHUNK, &chunk);
+        if (rc || (rc = sho_dict_chunk_array(&chunk, &array)))
+            return rc;
+        if (array.limit <= limit)
+            return sho_dict_damaged(&chunk, "a chunk out of order");
+        if ((rc = release_array(s, &array)) || (rc = frees_add(s, f, &chunk)))
+            return rc;
+        limit = array.limit;
+        live += array.live;
+        off = sho_view_word(&chunk, SHO_DICT_CHUNK_NEXT);
+    }
+    if (live != sho_view_word(order, SHO_DICT_ORDER_COUNT))
+        return sho_dict_damaged(order, "a count that is not the number of entries");
+    /* Far more than an index ever has: a group has an entry, or a neighbour that has. */
+    f->count_max = f->count + 4096 + 64 * live;
+    return 0;
+}
+
+static int gather_group(sho_session *s, const sho_view *from, uint64_t off, frees *f)
+{
+    sho_view at = *from;
+    for (; off != 0; off = SHO_DICT_GROUP_SPILL(sho_view_word(&at, 0))) {
+        sho_view before = at;
+        int rc = sho_dict_read_group(s, &before, off, &at);
+        if (rc)
+            return rc;
+        rc = frees_add(s, f, &at);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int gather_index(sho_session *s, const sho_view *from, uint64_t ref, unsigned level, frees *f)
+{
+    if (!(ref & SHO_DICT_REF_TRIE))
+        return gather_group(s, from, ref, f);
+    if (level == SHO_DICT_LEVELS)
+        return sho_dict_damaged(from, "a trie too deep");
+    sho_view trie;
+    int rc = sho_dict_read(s, from, SHO_DICT_REF_OFF(ref), SHM_DICT_TRIE, &trie);
+    if (rc || (rc = frees_add(s, f, &trie)))
+        return rc;
+    uint64_t last = 0;
+    for (unsigned i = 0; i < trie.word_count; i++) {
+        uint64_t child = sho_view_word(&trie, i);
+        if (child == last)
+            continue;
+        rc = gather_index(s, &trie, child, level + 1, f);
+        if (rc)
+            return rc;
+        last = child;
+    }
+    return 0;
+}
+
+static int empty_indexed(sho_session *s, sho_view *head)
+{
+    frees f = {.count_max = UINT64_MAX};
+    sho_view order;
+    int rc = sho_op_write(s, head);
+    if (rc || (rc = sho_dict_read_order(s, head, &order)))
+        return rc;
+    if ((rc = gather_chunks(s, &order, &f)) ||
+        (rc = gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &f)) || (rc = frees_add(s, &f, &order)) ||
+        (rc = sho_op_check(s)))
+        return rc;
+    sho_dict_head_clear(s, head, sho_view_word(&order, SHO_DICT_ORDER_SERIAL));
+    frees_apply(s, &f);
+    return 0;
+}
+
+/* The array of a head or of a sole chunk, and the chunk with it. */
+static int empty_array(sho_session *s, sho_view *head, sho_view *chunk, const sho_dict_array *array)
+{
+    int rc = sho_op_write(s, head);
+    if (rc == 0 && chunk != NULL)
+        rc = sho_op_write(s, chunk);
+    if (rc || (rc = release_array(s, array)))
+        return rc;
+    if (chunk == NULL)
+        sho_op_leaf(s); /* F1 */
+    rc = sho_op_check(s);
+    if (rc)
+        return rc;
+    sho_dict_head_clear(s, head, array->limit);
+    if (chunk != NULL)
+        sho_op_free_node(s, chunk);
+    return 0;
+}
+
+int sho_dict_empty(sho_session *s, sho_view *head)
+{
+    sho_dict_array array;
+    sho_view chunk;
+    int rc;
+    switch (SHO_DICT_MODE(sho_view_word(head, 0))) {
+    case SHO_DICT_INLINE:
+        rc = sho_dict_head_array(head, &array);
+        return rc || array.used == 0 ? rc : empty_array(s, head, NULL, &array);
+    case SHO_DICT_CHUNK:
+        rc = sho_dict_read(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), SHM_DICT_CHUNK, &chunk);
+        if (rc == 0)
+            rc = sho_dict_chunk_array(&chunk, &array);
+        return rc ? rc : empty_array(s, head, &chunk, &array);
+    case SHO_DICT_INDEXED:
+        return empty_indexed(s, head);
+    default:
+        return sho_dict_damaged(head, "a dict of no known form");
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ links of the list */
+
+/* The neighbours of chunks that leave the list, and what refers to them. */
+typedef struct links {
+    sho_view prev, next;
+    uint64_t prev_off, next_off; /* 0: the end of the list, which is in the order node */
+} links;
+
+static int links_gather(sho_session *s, const sho_view *prev_of, const sho_view *next_of, links *l)
+{
+    l->prev_off = sho_view_word(prev_of, SHO_DICT_CHUNK_PREV);
+    l->next_off = sho_view_word(next_of, SHO_DICT_CHUNK_NEXT);
+    if (l->prev_off == prev_of->off || l->prev_off == next_of->off || l->next_off == prev_of->off ||
+        l->next_off == next_of->off)
+        return sho_dict_damaged(prev_of, "a chunk linked to itself");
+    int rc = 0;
+    if (l->prev_off != 0) {
+        rc = sho_dict_read(s, prev_of, l->prev_off, SHM_DICT_CHUNK, &l->prev);
+        if (rc == 0)
+            rc = sho_op_write(s, &l->prev);
+    }
+    if (rc == 0 && l->next_off != 0) {
+        rc = sho_dict_read(s, next_of, l->next_off, SHM_DICT_CHUNK, &l->next);
+        if (rc == 0)
+            rc = sho_op_write(s, &l->next);
+    }
+    return rc;
+}
+
+/* What stood between becomes `between` (0: nothing). */
+static void links_apply(sho_session *s, links *l, sho_view *order, uint64_t between)
+{
+    uint64_t right = between ? between : l->next_off;
+    uint64_t left = between ? between : l->prev_off;
+    if (l->prev_off != 0)
+        sho_op_set(s, &l->prev, SHO_DICT_CHUNK_NEXT, right);
+    else
+        sho_op_set(s, order, SHO_DICT_ORDER_FIRST, right);
+    if (l->next_off != 0)
+        sho_op_set(s, &l->next, SHO_DICT_CHUNK_PREV, left);
+    else
+        sho_op_set(s, order, SHO_DICT_ORDER_TAIL, left);
+}
+
+/* ------------------------------------------------------------------------------------------ taking in a neighbour */
+
+typedef struct absorb {
+    sho_view other; /* the neighbour that goes */
+    links around;   /* both chunks */
+    uint64_t limit;
+    unsigned count;
+    unsigned group_count;
+    sho_dict_entry entries[ABSORB_MAX];
+    uint64_t old_places[ABSORB_MAX];
+    uint8_t group_of[ABSORB_MAX];         /* index in groups[] */
+    sho_view groups[ABSORB_MAX];
+} absorb;
+
+/* Entries of a chunk but for slot `but`, with their places. */
+static int absorb_collect(absorb *a, const sho_dict_array *array, unsigned but)
+{
+    for (unsigned slot = 0; slot < array->used; slot++) {
+        uint64_t word = sho_dict_array_word(array, slot, 0);
+        if (word == 0 || slot == but)
+            continue;
+        if (a->count == ABSORB_MAX)
+            return sho_dict_damaged(array->view, "more entries than it says");
+        a->old_places[a->count] = SHO_DICT_PLACE(array->view->off, slot);
+        a->entries[a->count++] = (sho_dict_entry){.serial = sho_dict_serial(array->limit, word),
+                                                  .key = sho_dict_array_word(array, slot, 1),
+                                                  .value = sho_dict_array_word(array, slot, 2),
+                                                  .hash = SHO_DICT_ENTRY_HASH(word)};
+    }
+    return 0;
+}
+
+/* Finds and announces the groups of all entries. A group that is the removed entry's too gets a second view of the same
+ * node, which shares its record. */
+static int absorb_groups(sho_session *s, const sho_dict_path *path, absorb *a)
+{
+    sho_dict_path way;
+    way.head = path->head;
+    for (unsigned i = 0; i < a->count; i++) {
+        int rc = sho_dict_find_place(s, &way, a->entries[i].hash, a->old_places[i]);
+        if (rc)
+            return rc;
+        const sho_view *group = way.spills ? &way.spill : &way.group;
+        unsigned g = 0;
+        while (g < a->group_count && a->groups[g].off != group->off)
+            g++;
+        if (g == a->group_count) {
+            a->groups[a->group_count++] = *group;
+            rc = sho_op_write(s, &a->groups[g]);
+            if (rc)
+                return rc;
+        }
+        a->group_of[i] = (uint8_t)g;
+    }
+    return 0;
+}
+
+/* Looks at one neighbour; *ret_fits is whether it is to be taken in. */
+static int absorb_try(sho_session *s, sho_dict_path *path, const sho_dict_array *array, bool next, absorb *a,
+                      bool *ret_fits)
+{
+    sho_dict_array other;
+    uint64_t off = sho_view_word(&path->chunk, next ? SHO_DICT_CHUNK_NEXT : SHO_DICT_CHUNK_PREV);
+    *ret_fits = false;
+    if (off == 0)
+        return 0;
+    int rc = sho_dict_read(s, &path->chunk, off, SHM_DICT_CHUNK, &a->other);
+    if (rc || (rc = sho_dict_chunk_array(&a->other, &other)))
+        return rc;
+    if (other.live + array->live - 1 > ABSORB_MAX)
+        return 0;
+    if (off == path->chunk.off)
+        return sho_dict_damaged(&path->chunk, "a chunk linked to itself");
+    a->count = 0;
+    a->group_count = 0;
+    a->limit = next ? other.limit : array->limit;
+    if ((!next && (rc = absorb_collect(a, &other, SHO_DICT_SLOTS_MAX))) ||
+        (rc = absorb_collect(a, array, path->slot)) ||
+        (next && (rc = absorb_collect(a, &other, SHO_DICT_SLOTS_MAX))))
+        return rc;
+    *ret_fits = a->count > 0 && a->limit - a->entries[0].serial <= SHO_DICT_SERIAL_SPAN;
+    if (!*ret_fits)
+        return 0;
+    rc = links_gather(s, next ? &path->chunk : &a->other, next ? &a->other : &path->chunk, &a->around);
+    if (rc || (rc = sho_op_write(s, &a->other)))
+        return rc;
+    return absorb_groups(s, path, a);
+}
+
+static unsigned group_find_word(const sho_view *group, uint64_t place)
+{
+    for (unsigned i = 1; i < SHO_DICT_GROUP_WORDS; i++)
+        if ((sho_view_word(group, i) & SHO_DICT_PLACE_MASK) == place)
+            return i;
+    return 0;
+}
+
+/* Index words keep their tags, and so their homes: only places change. They are all read before the first one is
+ * written, since an entry's new place may be another's old one. */
+static void absorb_apply(sho_session *s, sho_dict_path *path, sho_dict_array *array, absorb *a, sho_view *order)
+{
+    unsigned at[ABSORB_MAX];
+    for (unsigned i = 0; i < a->count; i++)
+        at[i] = group_find_word(&a->groups[a->group_of[i]], a->old_places[i]);
+    for (unsigned i = 0; i < a->count; i++) {
+        sho_view *group = &a->groups[a->group_of[i]];
+        unsigned tag = SHO_DICT_INDEX_TAG(sho_view_word(group, at[i]));
+        if (at[i] != 0)
+            sho_op_set(s, group, at[i], SHO_DICT_INDEX_WORD(tag, SHO_DICT_PLACE(path->chunk.off, i)));
+    }
+    array->limit = a->limit;
+    sho_dict_array_fill(s, array, a->entries, a->count);
+    sho_op_set(s, &path->chunk, SHO_DICT_CHUNK_PREV, a->around.prev_off);
+    sho_op_set(s, &path->chunk, SHO_DICT_CHUNK_NEXT, a->around.next_off);
+    links_apply(s, &a->around, order, path->chunk.off);
+    sho_op_free_node(s, &a->other);
+}
+
+/* ------------------------------------------------------------------------------------------ one of an indexed dict */
+
+typedef struct removal {
+    sho_view order;
+    sho_dict_array array; /* of the entry's chunk */
+    uint64_t count;       /* entries that stay */
+    enum { CHUNK_KEEP, CHUNK_UNLINK, CHUNK_ABSORB, CHUNK_DEMOTE } chunk;
+    links around;
+    absorb absorb;
+    sho_dict_merge merge;
+} removal;
+
+static bool may_demote(const sho_dict_path *path, const removal *r)
+{
+    return r->count <= DEMOTE_MAX && path->levels == 0 &&
+           SHO_DICT_GROUP_SPILL(sho_view_word(&path->group, 0)) == 0 &&
+           sho_dict_array_spans(&r->array, sho_view_word(&r->order, SHO_DICT_ORDER_SERIAL)) &&
+           sho_view_word(&r->order, SHO_DICT_ORDER_FIRST) == path->chunk.off &&
+           sho_view_word(&r->order, SHO_DICT_ORDER_TAIL) == path->chunk.off;
+}
+
+/* What becomes of the chunk. */
+static int removal_gather_chunk(sho_session *s, sho_dict_path *path, removal *r)
+{
+    r->chunk = CHUNK_KEEP;
+    if (may_demote(path, r)) {
+        r->chunk = CHUNK_DEMOTE;
+        return sho_op_write(s, &path->head);
+    }
+    unsigned live = r->array.live - 1;
+    if (live == 0) {
+        if (sho_view_word(&path->chunk, SHO_DICT_CHUNK_PREV) == sho_view_word(&path->chunk, SHO_DICT_CHUNK_NEXT))
+            return sho_dict_damaged(&path->chunk, "the last chunk is empty and the dict is not");
+        r->chunk = CHUNK_UNLINK;
+        return links_gather(s, &path->chunk, &path->chunk, &r->around);
+    }
+    if (r->merge.freed > 0 || live > ABSORB_MAX / 2 || live % 2 == 0)
+        return 0;
+    bool fits;
+    int rc = absorb_try(s, path, &r->array, true, &r->absorb, &fits);
+    if (rc == 0 && !fits)
+        rc = absorb_try(s, path, &r->array, false, &r->absorb, &fits);
+    if (rc == 0 && fits)
+        r->chunk = CHUNK_ABSORB;
+    return rc;
+}
+
+/* The group in which the entry's index word is, and the one that refers to it if it is a spill group. */
+static sho_view *word_group(sho_dict_path *path)
+{
+    return path->spills ? &path->spill : &path->group;
+}
+
+static sho_view *spill_referrer(sho_dict_path *path)
+{
+    return path->spills == 1 ? &path->group : &path->before;
+}
+
+static int removal_gather_index(sho_session *s, sho_dict_path *path, removal *r, uint32_t hash)
+{
+    uint64_t meta = sho_view_word(word_group(path), 0);
+    unsigned left = SHO_DICT_GROUP_COUNT(meta) - 1;
+    r->merge.freed = 0;
+    if (path->spills > 0) {
+        int rc = left == 0 ? sho_op_write(s, spill_referrer(path)) : 0;
+        return rc ? rc : sho_op_write(s, &path->spill);
+    }
+    if (left <= SHO_DICT_GROUP_MERGE / 2 && left % 4 == 0 && SHO_DICT_GROUP_SPILL(meta) == 0 && path->levels > 0) {
+        int rc = sho_dict_merge_gather(s, path, hash, &r->merge);
+        if (rc)
+            return rc;
+    }
+    return sho_op_write(s, &path->group);
+}
+
+static void removal_apply_index(sho_session *s, sho_dict_path *path, removal *r)
+{
+    sho_view *group = word_group(path);
+    if (r->merge.freed > 0) {
+        sho_dict_merge_apply(s, path, &r->merge);
+        return;
+    }
+    uint64_t meta = sho_view_word(group, 0);
+    if (path->spills > 0 && SHO_DICT_GROUP_COUNT(meta) == 1) {
+        sho_view *referrer = spill_referrer(path);
+        uint64_t before = sho_view_word(referrer, 0);
+        sho_op_set(s, referrer, 0,
+                   SHO_DICT_GROUP_META(SHO_DICT_GROUP_COUNT(before), SHO_DICT_GROUP_DEPTH(before),
+                                       SHO_DICT_GROUP_SPILL(meta)));
+        sho_op_free_node(s, group);
+        return;
+    }
+    sho_dict_group_take(s, group, path->index);
+}
+
+static void removal_apply_chunk(sho_session *s, sho_dict_path *path, removal *r)
+{
+    switch (r->chunk) {
+    case CHUNK_KEEP:
+        sho_dict_array_take(s, &r->array, path->slot);
+        break;
+    case CHUNK_UNLINK:
+        links_apply(s, &r->around, &r->order, 0);
+        sho_op_free_node(s, &path->chunk);
+        return;
+    case CHUNK_ABSORB:
+        absorb_apply(s, path, &r->array, &r->absorb, &r->order);
+        break;
+    case CHUNK_DEMOTE:
+        sho_dict_array_take(s, &r->array, path->slot);
+        r->array.limit = sho_view_word(&r->order, SHO_DICT_ORDER_SERIAL);
+        break;
+    }
+    sho_dict_array_store(s, &r->array, r->chunk == CHUNK_DEMOTE);
+}
+
+static int remove_indexed(sho_session *s, sho_dict_path *path)
+{
+    removal r;
+    int rc = sho_dict_read_order(s, &path->head, &r.order);
+    if (rc || (rc = sho_dict_chunk_array(&path->chunk, &r.array)))
+        return rc;
+    uint64_t count = sho_view_word(&r.order, SHO_DICT_ORDER_COUNT);
+    if (count <= 1)
+        return sho_dict_empty(s, &path->head);
+    if (SHO_UNLIKELY(r.array.live == 0 || SHO_DICT_GROUP_COUNT(sho_view_word(word_group(path), 0)) == 0))
+        return sho_dict_damaged(&path->chunk, "an entry where none is counted");
+    r.count = count - 1;
+    uint32_t hash = SHO_DICT_ENTRY_HASH(sho_dict_array_word(&r.array, path->slot, 0));
+    if ((rc = sho_op_write(s, &r.order)) || (rc = sho_op_write(s, &path->chunk)) ||
+        (rc = removal_gather_index(s, path, &r, hash)) || (rc = removal_gather_chunk(s, path, &r)) ||
+        (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 1))) ||
+        (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 2))) || (rc = sho_op_check(s)))
+        return rc;
+    removal_apply_chunk(s, path, &r);
+    if (r.chunk == CHUNK_DEMOTE) {
+        sho_dict_head_refer(s, &path->head, SHO_DICT_CHUNK, path->chunk.off, 0);
+        sho_op_free_node(s, &path->group);
+        sho_op_free_node(s, &r.order);
+        return 0;
+    }
+    removal_apply_index(s, path, &r);
+    sho_op_set(s, &r.order, SHO_DICT_ORDER_COUNT, r.count);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------ one */
+
+int sho_dict_remove(sho_session *s, sho_dict_path *path)
+{
+    if (path->mode == SHO_DICT_INDEXED)
+        return remove_indexed(s, path);
+    sho_dict_array array;
+    int rc = path->mode == SHO_DICT_INLINE ? sho_dict_head_array(&path->head, &array)
+                                           : sho_dict_chunk_array(&path->chunk, &array);
+    if (rc)
+        return rc;
+    if (path->mode == SHO_DICT_CHUNK && array.live <= 1)
+        return empty_array(s, &path->head, &path->chunk, &array);
+    if (SHO_UNLIKELY(array.live == 0))
+        return sho_dict_damaged(array.view, "an entry where none is counted");
+    if ((rc = sho_op_write(s, array.view)) || (rc = sho_cell_release(s, sho_dict_array_word(&array, path->slot, 1))) ||
+        (rc = sho_cell_release(s, sho_dict_array_word(&array, path->slot, 2))))
+        return rc;
+    sho_op_leaf(s); /* F1, F2 */
+    rc = sho_op_check(s);
+    if (rc)
+        return rc;
+    sho_dict_array_take(s, &array, path->slot);
+    sho_dict_array_store(s, &array, true);
+    return 0;
+}
