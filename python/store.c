@@ -1,0 +1,499 @@
+/*
+ * store.c: Store, what open_store() returns: one opening of a heap file.
+ *
+ * Several Stores of one file in a process share a core, and with it the mapping and the proxies. close() ends this one; the
+ * file is unmapped with the last. A Store that is dropped without close() leaves its opening to the core, so that the
+ * proxies that were read from it go on working (core.c, I3).
+ */
+#include "state.h"
+
+typedef struct Store {
+    PyObject_HEAD
+    Core *core;
+    bool closed;
+    PyObject *weakrefs;
+} Store;
+
+PyObject *shopy_store_new(Core *core)
+{
+    module_state *state = core->state;
+    Store *self = (Store *)state->store_type->tp_alloc(state->store_type, 0);
+    if (self == NULL)
+        return NULL;
+    self->core = (Core *)Py_NewRef((PyObject *)core);
+    return (PyObject *)self;
+}
+
+/* Its core if it is open, else NULL with StoreClosedError. Borrowed. */
+static Core *open_core(PyObject *self)
+{
+    Store *store = (Store *)self;
+    if (!store->closed && store->core->handle != NULL)
+        return store->core;
+    shopy_raise_closed(store->core);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- closing */
+
+static PyObject *store_close(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    Store *store = (Store *)self;
+    if (!store->closed) {
+        store->closed = true;
+        shopy_core_release(store->core);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *store_enter(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    return open_core(self) ? Py_NewRef(self) : NULL;
+}
+
+static PyObject *store_exit(PyObject *self, PyObject *args)
+{
+    (void)args;
+    return store_close(self, NULL);
+}
+
+/* ---------------------------------------------------------------------------------------------- attributes */
+
+static PyObject *get_root(PyObject *self, void *closure)
+{
+    (void)closure;
+    Core *core = open_core(self);
+    shobj_store *handle = core ? shopy_core_enter(core) : NULL;
+    if (handle == NULL)
+        return NULL;
+    PyObject *root = shopy_proxy_get(core, shobj_root(handle), SHOBJ_KIND_DICT);
+    shopy_core_leave(core);
+    return root;
+}
+
+static PyObject *get_path(PyObject *self, void *closure)
+{
+    (void)closure;
+    return Py_NewRef(((Store *)self)->core->path);
+}
+
+static PyObject *get_uuid(PyObject *self, void *closure)
+{
+    (void)closure;
+    Core *core = open_core(self);
+    shobj_store *handle = core ? shopy_core_enter(core) : NULL;
+    if (handle == NULL)
+        return NULL;
+    const uint8_t *uuid = shobj_uuid(handle);
+    char text[37], *at = text;
+    for (int i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *at++ = '-';
+        *at++ = "0123456789abcdef"[uuid[i] >> 4];
+        *at++ = "0123456789abcdef"[uuid[i] & 15];
+    }
+    shopy_core_leave(core);
+    return PyUnicode_FromStringAndSize(text, at - text);
+}
+
+static PyObject *get_readonly(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(((Store *)self)->core->readonly);
+}
+
+static PyObject *get_closed(PyObject *self, void *closure)
+{
+    (void)closure;
+    Store *store = (Store *)self;
+    return PyBool_FromLong(store->closed || store->core->handle == NULL);
+}
+
+static PyObject *store_repr(PyObject *self)
+{
+    Store *store = (Store *)self;
+    bool closed = store->closed || store->core->handle == NULL;
+    return PyUnicode_FromFormat("<shobj.Store %R%s%s>", store->core->path, store->core->readonly ? " read-only" : "",
+                                closed ? " closed" : "");
+}
+
+/* ---------------------------------------------------------------------------------------------- objects */
+
+static PyObject *store_get(PyObject *self, PyObject *id)
+{
+    Core *core = open_core(self);
+    if (core == NULL)
+        return NULL;
+    shobj_oid oid;
+    if (PyUnicode_Check(id)) {
+        const char *text = PyUnicode_AsUTF8(id);
+        if (text == NULL)
+            return NULL;
+        int rc = shobj_oid_parse(text, &oid);
+        if (rc < 0)
+            return shopy_raise(core->state, rc);
+    } else {
+        oid = PyLong_AsUnsignedLongLong(id);
+        if (oid == (shobj_oid)-1 && PyErr_Occurred())
+            return NULL;
+    }
+    shobj_store *handle = shopy_core_enter(core);
+    if (handle == NULL)
+        return NULL;
+    enum shobj_kind kind;
+    int rc = shobj_object(handle, oid, &kind, NULL);
+    PyObject *proxy = rc == 0 ? shopy_proxy_get(core, oid, kind) : shopy_raise(core->state, rc);
+    shopy_core_leave(core);
+    return proxy;
+}
+
+struct make_step {
+    shopy_plan *plan;
+    shobj_value value;
+};
+
+static int make_step(shobj_store *handle, void *arg)
+{
+    struct make_step *step = arg;
+    return shopy_plan_build(step->plan, handle);
+}
+
+/* A new shared object with the contents of a native dict or list. */
+static PyObject *make(Core *core, PyObject *native, const char *name)
+{
+    shobj_store *handle = shopy_core_enter(core);
+    if (handle == NULL)
+        return NULL;
+    PyObject *proxy = NULL;
+    struct make_step step = {.plan = shopy_plan_new(core)};
+    if (step.plan != NULL && shopy_plan_add(step.plan, native, name, &step.value) == 0) {
+        int rc = shopy_core_run(core, handle, make_step, &step);
+        proxy = rc == 0 ? shopy_proxy_get(core, step.value.oid, step.value.kind) : shopy_raise(core->state, rc);
+    }
+    shopy_plan_free(step.plan);
+    shopy_core_leave(core);
+    return proxy;
+}
+
+static PyObject *store_dict(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    Core *core = open_core(self);
+    if (core == NULL)
+        return NULL;
+    PyObject *native = NULL, *result = NULL;
+    if (PyTuple_GET_SIZE(args) == 1 && shopy_is_dict(core->state, PyTuple_GET_ITEM(args, 0))) {
+        native = shopy_dict_snapshot((Proxy *)PyTuple_GET_ITEM(args, 0));
+        if (native != NULL && keywords != NULL && PyDict_Update(native, keywords) < 0)
+            Py_CLEAR(native);
+    } else {
+        native = PyObject_Call((PyObject *)&PyDict_Type, args, keywords);
+    }
+    if (native != NULL)
+        result = make(core, native, "dict");
+    Py_XDECREF(native);
+    return result;
+}
+
+static PyObject *store_list(PyObject *self, PyObject *args)
+{
+    PyObject *iterable = NULL;
+    Core *core = open_core(self);
+    if (core == NULL || !PyArg_UnpackTuple(args, "list", 0, 1, &iterable))
+        return NULL;
+    PyObject *native;
+    if (iterable == NULL)
+        native = PyList_New(0);
+    else if (shopy_is_list(core->state, iterable))
+        native = shopy_list_snapshot((Proxy *)iterable);
+    else
+        native = PySequence_List(iterable);
+    PyObject *result = native ? make(core, native, "list") : NULL;
+    Py_XDECREF(native);
+    return result;
+}
+
+/* ---------------------------------------------------------------------------------------------- looking inside */
+
+static PyObject *store_stat(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    Core *core = open_core(self);
+    shobj_store *handle = core ? shopy_core_enter(core) : NULL;
+    if (handle == NULL)
+        return NULL;
+    shobj_stat stat;
+    PyThreadState *saved = shopy_unlock();
+    int rc = shobj_stat_get(handle, &stat);
+    shopy_relock(saved);
+    PyObject *result = rc < 0 ? shopy_raise(core->state, rc) : NULL;
+    shopy_core_leave(core);
+    if (rc < 0)
+        return result;
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsL}", "file_bytes", stat.file_bytes, "size_bytes",
+                         stat.size_bytes, "max_bytes", stat.max_bytes, "used_bytes", stat.used_bytes, "free_bytes",
+                         stat.free_bytes, "objects", stat.objects, "blocks", stat.blocks, "commits", stat.commits,
+                         "conflicts", stat.conflicts, "retries", stat.retries, "recoveries", stat.recoveries,
+                         "collections", stat.collections, "sessions", stat.sessions, "processes", stat.processes, "clock",
+                         stat.clock, "layout_version", stat.layout_version, "created_ns", (long long)stat.created_ns);
+}
+
+/* Lines or records gathered without the interpreter lock. */
+struct gathered {
+    void *items;
+    size_t count, capacity;
+    bool out_of_memory;
+};
+
+static void *gather(struct gathered *all, size_t size)
+{
+    if (all->count == all->capacity) {
+        size_t capacity = all->capacity ? all->capacity * 2 : 16;
+        void *items = PyMem_RawRealloc(all->items, capacity * size);
+        if (items == NULL) {
+            all->out_of_memory = true;
+            return NULL;
+        }
+        all->items = items;
+        all->capacity = capacity;
+    }
+    return (char *)all->items + size * all->count++;
+}
+
+static void gather_line(const char *line, void *arg)
+{
+    size_t bytes = strlen(line) + 1;
+    char *copy = PyMem_RawMalloc(bytes);
+    char **slot = copy ? gather(arg, sizeof *slot) : NULL;
+    if (slot == NULL) {
+        PyMem_RawFree(copy);
+        ((struct gathered *)arg)->out_of_memory = true;
+        return;
+    }
+    memcpy(copy, line, bytes);
+    *slot = copy;
+}
+
+static PyObject *store_check(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    Core *core = open_core(self);
+    shobj_store *handle = core ? shopy_core_enter(core) : NULL;
+    if (handle == NULL)
+        return NULL;
+    struct gathered lines = {0};
+    uint64_t problem_count;
+    PyThreadState *saved = shopy_unlock();
+    int rc = shobj_check(handle, gather_line, &lines, &problem_count);
+    shopy_relock(saved);
+    PyObject *result = NULL;
+    if (lines.out_of_memory)
+        PyErr_NoMemory();
+    else if (rc < 0 && (rc != SHOBJ_ECORRUPT || lines.count == 0))
+        shopy_raise(core->state, rc);
+    else
+        result = PyList_New((Py_ssize_t)lines.count);
+    shopy_core_leave(core);
+    for (size_t i = 0; i < lines.count; i++) {
+        char *line = ((char **)lines.items)[i];
+        PyObject *text = result ? PyUnicode_DecodeUTF8(line, (Py_ssize_t)strlen(line), "backslashreplace") : NULL;
+        if (text != NULL)
+            PyList_SET_ITEM(result, (Py_ssize_t)i, text);
+        else
+            Py_CLEAR(result);
+        PyMem_RawFree(line);
+    }
+    PyMem_RawFree(lines.items);
+    return result;
+}
+
+static int gather_session(const shobj_session_info *info, void *arg)
+{
+    shobj_session_info *copy = gather(arg, sizeof *copy);
+    if (copy == NULL)
+        return SHOBJ_ENOMEM;
+    *copy = *info;
+    return 0;
+}
+
+static PyObject *session_dict(const shobj_session_info *info)
+{
+    return Py_BuildValue("{sIsIsLsLsOsOsssKsKsKsLsLsI}", "session", info->session, "process", info->process, "pid",
+                         (long long)info->pid, "tid", (long long)info->tid, "alive", info->alive ? Py_True : Py_False,
+                         "self", info->self ? Py_True : Py_False, "state", info->state, "seq", info->seq, "commits",
+                         info->commits, "conflicts", info->conflicts, "attached_ns", (long long)info->attached_ns,
+                         "began_ns", (long long)info->began_ns, "held_count", info->held_count);
+}
+
+static PyObject *store_sessions(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    Core *core = open_core(self);
+    shobj_store *handle = core ? shopy_core_enter(core) : NULL;
+    if (handle == NULL)
+        return NULL;
+    struct gathered sessions = {0};
+    PyThreadState *saved = shopy_unlock();
+    int rc = shobj_sessions(handle, gather_session, &sessions);
+    shopy_relock(saved);
+    PyObject *result = rc < 0 ? shopy_raise(core->state, rc) : PyList_New((Py_ssize_t)sessions.count);
+    shopy_core_leave(core);
+    for (size_t i = 0; result != NULL && i < sessions.count; i++) {
+        PyObject *dict = session_dict((shobj_session_info *)sessions.items + i);
+        if (dict != NULL)
+            PyList_SET_ITEM(result, (Py_ssize_t)i, dict);
+        else
+            Py_CLEAR(result);
+    }
+    PyMem_RawFree(sessions.items);
+    return result;
+}
+
+/* ---------------------------------------------------------------------------------------------- transactions */
+
+static PyObject *store_atomic(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Core *core = open_core(self);
+    return core ? shopy_atomic(core, args, count, names) : NULL;
+}
+
+static PyObject *store_run(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Core *core = open_core(self);
+    return core ? shopy_run(core, args, count, names) : NULL;
+}
+
+static PyObject *store_attempts(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Core *core = open_core(self);
+    return core ? shopy_attempts(core, args, count, names) : NULL;
+}
+
+static PyObject *store_transaction(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    Core *core = open_core(self);
+    return core ? shopy_transaction(core) : NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- the type */
+
+static PyObject *store_reduce(PyObject *self, PyObject *ignored)
+{
+    (void)ignored;
+    Core *core = open_core(self);
+    PyObject *open_store = core ? PyObject_GetAttrString(core->state->module, "open_store") : NULL;
+    return open_store ? Py_BuildValue("N(Os)", open_store, core->path, core->readonly ? "r" : "w") : NULL;
+}
+
+static int store_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Store *)self)->core);
+    return 0;
+}
+
+static void store_dealloc(PyObject *self)
+{
+    Store *store = (Store *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (store->weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    Py_XDECREF(store->core);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef store_methods[] = {
+    {"close", store_close, METH_NOARGS,
+     "close($self, /)\n--\n\n"
+     "Ends this opening of the store; with the last one in the process the file is unmapped, open transactions are\n"
+     "undone, and its proxies raise StoreClosedError. Closing again has no effect."},
+    {"__enter__", store_enter, METH_NOARGS, "__enter__($self, /)\n--\n\nThe store itself."},
+    {"__exit__", store_exit, METH_VARARGS, "__exit__($self, /, *exception)\n--\n\nCloses the store."},
+    {"get", store_get, METH_O,
+     "get($self, oid, /)\n--\n\n"
+     "The proxy of an object by its id: an int as Dict.oid and List.oid give it, or its 16 hex digits.\n"
+     "StaleObjectError if it is gone."},
+    {"dict", FAST(store_dict), METH_VARARGS | METH_KEYWORDS,
+     "dict($self, /, *args, **items)\n--\n\nA new shared Dict, constructed as dict is."},
+    {"list", store_list, METH_VARARGS,
+     "list($self, iterable=(), /)\n--\n\nA new shared List of the values of an iterable."},
+    {"check", store_check, METH_NOARGS,
+     "check($self, /)\n--\n\n"
+     "Verifies the whole store while others go on working: a list of lines, one per problem; empty if it is whole."},
+    {"stat", store_stat, METH_NOARGS,
+     "stat($self, /)\n--\n\n"
+     "A dict of numbers: file_bytes, size_bytes, max_bytes, used_bytes, free_bytes (bytes); objects, blocks,\n"
+     "commits, conflicts, retries, recoveries, collections, sessions, processes (counts); clock, layout_version;\n"
+     "created_ns (nanoseconds since 1970). The time it takes grows with the store."},
+    {"sessions", store_sessions, METH_NOARGS,
+     "sessions($self, /)\n--\n\n"
+     "A list with a dict for each attached thread: session, process, pid, tid, alive, self, state, seq, commits,\n"
+     "conflicts, attached_ns, began_ns, held_count."},
+    {"atomic", FAST(store_atomic), METH_FASTCALL | METH_KEYWORDS,
+     "atomic($self, function=None, /, *, tries=None, timeout=None)\n--\n\n"
+     "Decorator: each call of the function is a transaction, run again until it commits.\n\n"
+     "Use it as @store.atomic or @store.atomic(tries=..., timeout=...). An exception undoes the transaction and goes\n"
+     "through. Inside another transaction the call is a nested block. The function must change shared objects only.\n"
+     "After `tries` attempts that lost: ConflictError; after `timeout` seconds: TransactionTimeout."},
+    {"run", FAST(store_run), METH_FASTCALL | METH_KEYWORDS,
+     "run($self, function, /, *args, **keywords)\n--\n\nCalls the function as a transaction until it commits; see atomic()."},
+    {"attempts", FAST(store_attempts), METH_FASTCALL | METH_KEYWORDS,
+     "attempts($self, /, *, tries=None, timeout=None)\n--\n\n"
+     "The loop form of atomic(), for code that is not a function:\n\n"
+     "    for attempt in store.attempts():\n"
+     "        with attempt:\n"
+     "            ...\n\n"
+     "Do not leave the body by break or return: an attempt that lost could not be repeated."},
+    {"transaction", store_transaction, METH_NOARGS,
+     "transaction($self, /)\n--\n\n"
+     "One attempt at a transaction, for a `with` statement: ConflictError at its end if it lost against another one.\n"
+     "Inside another transaction a nested block: an exception that leaves it undoes it alone."},
+    {"__reduce__", store_reduce, METH_NOARGS, "__reduce__($self, /)\n--\n\nPickles as the path, to be opened again."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef store_getset[] = {
+    {"root", get_root, NULL, "Dict: the dict that everything in the store is reached from.", NULL},
+    {"path", get_path, NULL, "str: the absolute path of the heap file.", NULL},
+    {"uuid", get_uuid, NULL, "str: the UUID that the store got when it was created.", NULL},
+    {"readonly", get_readonly, NULL, "bool: True if the store was opened for reading only.", NULL},
+    {"closed", get_closed, NULL, "bool: True after close().", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef store_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Store, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(store_doc, "An open store. open_store() makes one; `with` closes it at the end of the block.");
+
+static PyType_Slot store_slots[] = {
+    {Py_tp_doc, (void *)store_doc},
+    {Py_tp_traverse, store_traverse},
+    {Py_tp_dealloc, store_dealloc},
+    {Py_tp_repr, store_repr},
+    {Py_tp_methods, store_methods},
+    {Py_tp_getset, store_getset},
+    {Py_tp_members, store_members},
+    {0, NULL},
+};
+
+static PyType_Spec store_spec = {
+    .name = "shobj.Store",
+    .basicsize = sizeof(Store),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = store_slots,
+};
+
+int shopy_store_init(PyObject *module, module_state *state)
+{
+    state->store_type = shopy_type_new(module, &store_spec, true);
+    return state->store_type ? 0 : -1;
+}
