@@ -17,7 +17,7 @@ static int object_body(sho_session *s, shobj_oid oid, enum shobj_kind *ret_kind,
         return rc;
     *ret_kind = (enum shobj_kind)SHM_HEADER_KIND(head.header);
     if (ret_version != NULL)
-        *ret_version = s->entries[head.entry & ~SHO_ENTRY_NEW_BIT].version / SHM_VERSION_ONE;
+        *ret_version = s->o.entries[head.entry & ~SHO_ENTRY_NEW_BIT].version / SHM_VERSION_ONE;
     return 0;
 }
 

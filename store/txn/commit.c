@@ -74,7 +74,7 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
 
 static bool entry_changes(const sho_entry *e)
 {
-    return e->write != NULL &&
+    return !e->is_new && e->write != NULL &&
            (sho_load(&e->write->mask) != 0 || (sho_load(&e->write->base) & SHM_WRITE_FREES) != 0);
 }
 
@@ -97,17 +97,17 @@ static int order_writes(sho_session *s)
         s->order_room = room;
     }
     int count = 0;
-    for (uint32_t i = 0; i < s->entry_count && (uint32_t)count < s->write_count; i++)
-        if (entry_changes(&s->entries[i])) {
+    for (uint32_t i = 0; i < s->o.entry_count && (uint32_t)count < s->write_count; i++)
+        if (entry_changes(&s->o.entries[i])) {
             int at = count++;
             /* Few, and often in order: insertion; many: sorted below. */
             if (s->write_count <= 16)
-                for (; at > 0 && s->entries[s->order[at - 1]].node > s->entries[i].node; at--)
+                for (; at > 0 && s->o.entries[s->order[at - 1]].node > s->o.entries[i].node; at--)
                     s->order[at] = s->order[at - 1];
             s->order[at] = i;
         }
     if (s->write_count > 16)
-        qsort_r(s->order, (size_t)count, sizeof(*s->order), compare_entries, s->entries);
+        qsort_r(s->order, (size_t)count, sizeof(*s->order), compare_entries, s->o.entries);
     return count;
 }
 
@@ -117,7 +117,7 @@ static void release_locks(sho_session *s, int count, uint64_t lock)
 {
     for (int i = 0; i < count; i++) {
         (void)sho_fault("commit.release");
-        sho_write_release(s->region, s->entries[s->order[i]].write, lock);
+        sho_write_release(s->region, s->o.entries[s->order[i]].write, lock);
     }
 }
 
@@ -126,7 +126,7 @@ static int lock_all(sho_session *s, int count, uint64_t lock, uint64_t *ret_base
 {
     uint64_t base_max = 0;
     for (int i = 0; i < count; i++) {
-        sho_entry *e = &s->entries[s->order[i]];
+        sho_entry *e = &s->o.entries[s->order[i]];
         uint64_t seen = e->version;
         if (SHO_LIKELY(atomic_compare_exchange_strong(&e->node->orec, &seen, lock))) {
             (void)sho_fault("commit.locked_one");
@@ -162,8 +162,8 @@ static uint64_t draw_version(sho_session *s, uint64_t base_max)
 /* Every entry is as it was read; those locked by this commit were swapped from their version. */
 static bool reads_valid(const sho_session *s, uint64_t lock)
 {
-    for (uint32_t i = 0; i < s->entry_count; i++) {
-        const sho_entry *e = &s->entries[i];
+    for (uint32_t i = 0; i < s->o.entry_count; i++) {
+        const sho_entry *e = &s->o.entries[i];
         if (e->is_new)
             continue;
         uint64_t orec = sho_load_acquire(&e->node->orec);
@@ -175,8 +175,9 @@ static bool reads_valid(const sho_session *s, uint64_t lock)
             continue;
         /* A second entry of a node that another entry writes: right if both saw the same version. */
         bool same = false;
-        for (uint32_t k = 0; k < s->entry_count && !same; k++)
-            same = s->entries[k].node == e->node && s->entries[k].write != NULL && s->entries[k].version == e->version;
+        for (uint32_t k = 0; k < s->o.entry_count && !same; k++)
+            same = s->o.entries[k].node == e->node && !s->o.entries[k].is_new && s->o.entries[k].write != NULL &&
+                   s->o.entries[k].version == e->version;
         if (!same)
             return false;
     }
@@ -224,7 +225,7 @@ static int commit_round(sho_session *s, int count)
     }
     (void)sho_fault("commit.decided");
     for (int i = 0; i < count; i++) {
-        struct shm_write *write = s->entries[s->order[i]].write;
+        struct shm_write *write = s->o.entries[s->order[i]].write;
         s->free_count += sho_load(&write->base) & SHM_WRITE_FREES;
         sho_write_apply(s->region, write, lock, wv);
     }
@@ -288,7 +289,7 @@ int sho_commit(sho_session *s)
         return 0;
     }
     int rc;
-    const sho_entry *lone = &s->entries[s->order[0]];
+    const sho_entry *lone = &s->o.entries[s->order[0]];
     if (count == 1 && s->depth == 0 && s->leaf && !(sho_load(&lone->write->base) & SHM_WRITE_FREES))
         rc = commit_single(s, lone);
     else

@@ -53,7 +53,7 @@ static uint32_t map_slot(const sho_session *s, const struct shm_node *node)
 
 static void map_insert(sho_session *s, uint32_t entry)
 {
-    uint32_t i = map_slot(s, s->entries[entry].node);
+    uint32_t i = map_slot(s, s->o.entries[entry].node);
     while (s->map[i] != 0)
         i = (i + 1) & (s->map_room - 1);
     s->map[i] = entry + 1;
@@ -63,7 +63,7 @@ static void map_insert(sho_session *s, uint32_t entry)
  * still needed. */
 static void map_remove_last(sho_session *s, uint32_t entry)
 {
-    uint32_t i = map_slot(s, s->entries[entry].node);
+    uint32_t i = map_slot(s, s->o.entries[entry].node);
     while (s->map[i] != entry + 1)
         i = (i + 1) & (s->map_room - 1);
     s->map[i] = 0;
@@ -72,15 +72,15 @@ static void map_remove_last(sho_session *s, uint32_t entry)
 static int map_grow(sho_session *s)
 {
     uint32_t room = s->map_room < MAP_ROOM_MIN ? MAP_ROOM_MIN : s->map_room;
-    while (room < s->entry_count * 2 + 2)
+    while (room < s->o.entry_count * 2 + 2)
         room *= 2;
     uint32_t *map = calloc(room, sizeof(*map));
     if (map == NULL)
-        return sho_error(SHOBJ_ENOMEM, "out of memory for a transaction of %u nodes", s->entry_count);
+        return sho_error(SHOBJ_ENOMEM, "out of memory for a transaction of %u nodes", s->o.entry_count);
     free(s->map);
     s->map = map;
     s->map_room = room;
-    for (uint32_t i = 0; i < s->entry_count; i++)
+    for (uint32_t i = 0; i < s->o.entry_count; i++)
         map_insert(s, i);
     return 0;
 }
@@ -88,12 +88,12 @@ static int map_grow(sho_session *s)
 /* From here on entries are found by offset. */
 static int map_begin(sho_session *s)
 {
-    if (s->map_room < MAP_ROOM_MIN || s->map_room < s->entry_count * 2 + 2) {
+    if (s->map_room < MAP_ROOM_MIN || s->map_room < s->o.entry_count * 2 + 2) {
         int rc = map_grow(s);
         if (rc)
             return rc;
     } else {
-        for (uint32_t i = 0; i < s->entry_count; i++)
+        for (uint32_t i = 0; i < s->o.entry_count; i++)
             map_insert(s, i);
     }
     s->mapped = true;
@@ -102,20 +102,21 @@ static int map_begin(sho_session *s)
 
 int sho_entries_begin(sho_session *s)
 {
+    s->o.tracked = true;
     return map_begin(s);
 }
 
 static void entries_truncate(sho_session *s, uint32_t count)
 {
     if (s->mapped) {
-        if (count == 0 && s->entry_count > s->map_room / 8) {
+        if (count == 0 && s->o.entry_count > s->map_room / 8) {
             memset(s->map, 0, s->map_room * sizeof(*s->map));
         } else {
-            for (uint32_t i = s->entry_count; i-- > count;)
+            for (uint32_t i = s->o.entry_count; i-- > count;)
                 map_remove_last(s, i);
         }
     }
-    s->entry_count = count;
+    s->o.entry_count = count;
 }
 
 void sho_entries_reset(sho_session *s)
@@ -123,31 +124,34 @@ void sho_entries_reset(sho_session *s)
     entries_truncate(s, 0);
     s->mapped = false;
     s->path_count = 0;
+    s->leaf = false;
+    s->o.tracked = false;
+    memset(&s->op, 0, sizeof(s->op));
 }
 
 /* UINT32_MAX: none. */
 static uint32_t entry_find(const sho_session *s, const struct shm_node *node)
 {
     for (uint32_t i = map_slot(s, node); s->map[i] != 0; i = (i + 1) & (s->map_room - 1))
-        if (s->entries[s->map[i] - 1].node == node)
+        if (s->o.entries[s->map[i] - 1].node == node)
             return s->map[i] - 1;
     return UINT32_MAX;
 }
 
 static int entry_add(sho_session *s, struct shm_node *node, uint64_t version, bool is_new, uint32_t *ret_entry)
 {
-    if (SHO_UNLIKELY(s->entry_count == s->entry_room)) {
-        int rc = grow_array((void **)&s->entries, &s->entry_room, sizeof(*s->entries), 0);
+    if (SHO_UNLIKELY(s->o.entry_count == s->o.entry_room)) {
+        int rc = grow_array((void **)&s->o.entries, &s->o.entry_room, sizeof(*s->o.entries), 0);
         if (rc)
             return rc;
     }
-    uint32_t at = s->entry_count++;
-    s->entries[at] = (sho_entry){.node = node, .version = version, .is_new = is_new};
+    uint32_t at = s->o.entry_count++;
+    s->o.entries[at] = (sho_entry){.node = node, .version = version, .is_new = is_new};
     if (s->mapped) {
-        if (SHO_UNLIKELY(s->entry_count * 2 > s->map_room)) {
+        if (SHO_UNLIKELY(s->o.entry_count * 2 > s->map_room)) {
             int rc = map_grow(s);
             if (rc) {
-                s->entry_count--;
+                s->o.entry_count--;
                 return rc;
             }
         } else {
@@ -176,8 +180,8 @@ static bool entry_valid(const sho_entry *e)
 
 bool sho_entries_valid(const sho_session *s)
 {
-    for (uint32_t i = 0; i < s->entry_count; i++)
-        if (!entry_valid(&s->entries[i]))
+    for (uint32_t i = 0; i < s->o.entry_count; i++)
+        if (!entry_valid(&s->o.entries[i]))
             return false;
     return true;
 }
@@ -226,7 +230,7 @@ static int fill_view(sho_session *s, struct shm_node *node, uint64_t off, unsign
 }
 
 /* Reading when entries must be found again: in a transaction, or behind the first change of an operation. */
-static int read_mapped(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, sho_view *ret_view)
+static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, sho_view *ret_view)
 {
     if (s->doomed)
         return SHOBJ_ECONFLICT;
@@ -235,18 +239,18 @@ static int read_mapped(sho_session *s, struct shm_node *node, uint64_t off, unsi
         return rc;
     uint32_t at = entry_find(s, node);
     if (at != UINT32_MAX) {
-        sho_entry *e = &s->entries[at];
+        sho_entry *e = &s->o.entries[at];
         if (s->depth > 0 && (rc = path_add(s, at)))
             return rc;
-        if (!e->is_new) {
-            uint64_t orec = sho_load_acquire(&node->orec);
-            if (SHO_UNLIKELY(orec != e->version)) {
-                if (SHM_OREC_IS_LOCKED(orec))
-                    return meet_lock(s, node, orec); /* it may give the node back as it was */
-                return s->depth > 0 ? doom(s) : SHO_RESTART;
-            }
+        if (e->is_new)
+            return fill_view(s, node, off, kind, at | SHO_ENTRY_NEW_BIT, NULL, ret_view);
+        uint64_t orec = sho_load_acquire(&node->orec);
+        if (SHO_UNLIKELY(orec != e->version)) {
+            if (SHM_OREC_IS_LOCKED(orec))
+                return meet_lock(s, node, orec); /* it may give the node back as it was */
+            return s->depth > 0 ? doom(s) : SHO_RESTART;
         }
-        return fill_view(s, node, off, kind, at | (e->is_new ? SHO_ENTRY_NEW_BIT : 0), e->write, ret_view);
+        return fill_view(s, node, off, kind, at, e->write, ret_view);
     }
     uint64_t orec = sho_load_acquire(&node->orec);
     if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)))
@@ -258,13 +262,14 @@ static int read_mapped(sho_session *s, struct shm_node *node, uint64_t off, unsi
     return fill_view(s, node, off, kind, at, NULL, ret_view);
 }
 
-int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
+int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
 {
     struct shm_node *node = (struct shm_node *)sho_region_at(s->region, off, SHM_NODE_BYTES(1));
+    s->o.limit = atomic_load_explicit(&s->region->limit, memory_order_relaxed);
     if (SHO_UNLIKELY(node == NULL || (off & 15)))
         return SHOBJ_ECORRUPT;
-    if (SHO_UNLIKELY(s->mapped || s->write_count + s->new_count > 0))
-        return read_mapped(s, node, off, kind, ret_view);
+    if (s->o.tracked)
+        return read_tracked(s, node, off, kind, ret_view);
     uint64_t orec = sho_load_acquire(&node->orec);
     if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)))
         return meet_lock(s, node, orec);
@@ -314,21 +319,17 @@ int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_wor
     return 0;
 }
 
-int sho_op_check(sho_session *s)
+int sho_op_check_slow(sho_session *s)
 {
     sho_fence_acquire();
-    if (s->depth == 0) {
-        for (uint32_t i = 0; i < s->entry_count; i++)
-            if (SHO_UNLIKELY(!entry_valid(&s->entries[i])))
-                return SHO_RESTART;
-        return 0;
-    }
+    if (s->depth == 0)
+        return sho_entries_valid(s) ? 0 : SHO_RESTART;
     if (s->doomed)
         return SHOBJ_ECONFLICT;
     if (!s->region->writable)
         return sho_entries_valid(s) ? 0 : doom(s); /* such a reader can't raise the clock: it looks at everything */
     for (uint32_t i = 0; i < s->path_count; i++)
-        if (SHO_UNLIKELY(!entry_valid(&s->entries[s->path[i]])))
+        if (SHO_UNLIKELY(!entry_valid(&s->o.entries[s->path[i]])))
             return SHO_RESTART;
     return 0;
 }
@@ -347,12 +348,12 @@ int sho_op_write(sho_session *s, sho_view *view)
         return refuse_change(s);
     if ((view->entry & SHO_ENTRY_NEW_BIT) || view->write != NULL)
         return 0;
-    sho_entry *e = &s->entries[view->entry];
+    sho_entry *e = &s->o.entries[view->entry];
     if (!s->mapped) {
         /* Without the map a node may have two entries: the first one stands for it. */
         for (uint32_t i = 0; i < view->entry; i++)
-            if (s->entries[i].node == e->node) {
-                e = &s->entries[i];
+            if (s->o.entries[i].node == e->node) {
+                e = &s->o.entries[i];
                 break;
             }
     }
@@ -372,6 +373,7 @@ int sho_op_write(sho_session *s, sho_view *view)
     e->write = write;
     e->write_number = s->write_count++;
     view->write = write;
+    s->o.tracked = true;
     return 0;
 }
 
@@ -417,7 +419,8 @@ int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view
     rc = entry_add(s, node, sho_load(&node->orec), true, &at);
     if (SHO_UNLIKELY(rc))
         return rc;
-    s->entries[at].alloc = record;
+    s->o.entries[at].alloc = record;
+    s->o.tracked = true;
     *ret_view = (sho_view){
         .words = node->words, .off = off, .header = header, .word_count = word_count, .entry = at | SHO_ENTRY_NEW_BIT};
     return 0;
@@ -442,6 +445,7 @@ int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes
         return rc;
     }
     s->new_count++;
+    s->o.tracked = true;
     *ret_off = off;
     *ret_words = box->words;
     return 0;
@@ -453,8 +457,10 @@ int sho_op_release_box(sho_session *s, uint64_t off)
         return refuse_change(s);
     sho_word *record;
     int rc = log_block(s, off, SHM_RECORD_FREE, &record);
-    if (rc == 0)
+    if (rc == 0) {
         s->free_count++;
+        s->o.tracked = true;
+    }
     return rc;
 }
 
@@ -502,7 +508,7 @@ void sho_op_free_node(sho_session *s, sho_view *view)
     }
     /* An own new node: nobody else knows it. The record that names it says so from now on. */
     SHO_ASSERT(view->entry & SHO_ENTRY_NEW_BIT);
-    sho_word *record = s->entries[view->entry & ~SHO_ENTRY_NEW_BIT].alloc;
+    sho_word *record = s->o.entries[view->entry & ~SHO_ENTRY_NEW_BIT].alloc;
     if (SHO_UNLIKELY(s->depth > 1))
         undo_add(s, (sho_undo){.word = record, .old = sho_load(record)});
     sho_store(record, view->off | SHM_RECORD_DROPPED);
@@ -516,13 +522,12 @@ void sho_op_leaf(sho_session *s)
 
 /* ------------------------------------------------------------------------------------------ the operation */
 
-void sho_op_begin(sho_session *s)
+void sho_op_begin_slow(sho_session *s)
 {
     s->leaf = false;
-    s->restarts = 0;
     s->path_count = 0;
     s->op.log = s->log;
-    s->op.entry_count = s->entry_count;
+    s->op.entry_count = s->o.entry_count;
     s->op.write_count = s->write_count;
     s->op.new_count = s->new_count;
     s->op.free_count = s->free_count;
@@ -536,8 +541,8 @@ static void undo_changes(sho_session *s)
     if (s->new_count > s->op.new_count)
         sho_log_free_blocks(&s->heap, s->region, s->slot, s->op.log, false);
     for (uint32_t i = 0; i < s->path_count; i++) {
-        sho_entry *e = &s->entries[s->path[i]];
-        if (e->write != NULL && e->write_number >= s->op.write_count)
+        sho_entry *e = &s->o.entries[s->path[i]];
+        if (!e->is_new && e->write != NULL && e->write_number >= s->op.write_count)
             e->write = NULL;
     }
     s->log = s->op.log;
@@ -552,7 +557,7 @@ static void rollback(sho_session *s)
     undo_changes(s);
     entries_truncate(s, s->op.entry_count);
     if (s->depth == 0)
-        s->mapped = false;
+        s->mapped = s->o.tracked = false;
     s->path_count = 0;
     s->leaf = false;
 }
@@ -560,12 +565,12 @@ static void rollback(sho_session *s)
 /* A failed operation of a transaction leaves no change, but what it has read (that a key is absent, say) counts. */
 static void keep_reads(sho_session *s)
 {
-    uint32_t end = s->entry_count;
+    uint32_t end = s->o.entry_count;
     uint32_t at;
     undo_changes(s);
     entries_truncate(s, s->op.entry_count);
     for (uint32_t i = s->op.entry_count; i < end; i++) {
-        sho_entry e = s->entries[i];
+        sho_entry e = s->o.entries[i];
         if (!e.is_new && entry_add(s, e.node, e.version, false, &at)) {
             s->doomed = true; /* out of memory: it must not commit without them */
             return;
@@ -582,12 +587,12 @@ static SHO_COLD bool restart(sho_session *s, int *rc)
     }
     if (s->slot != NULL)
         sho_store(&s->slot->retries, sho_load(&s->slot->retries) + 1);
-    if (++s->restarts > RESTARTS_BEFORE_BACKOFF)
-        sho_backoff(s, s->restarts - RESTARTS_BEFORE_BACKOFF);
+    if (++s->o.restarts > RESTARTS_BEFORE_BACKOFF)
+        sho_backoff(s, s->o.restarts - RESTARTS_BEFORE_BACKOFF);
     return true;
 }
 
-bool sho_op_again(sho_session *s, int *rc)
+bool sho_op_again_slow(sho_session *s, int *rc)
 {
     if (SHO_UNLIKELY(*rc == SHO_RESTART))
         return restart(s, rc);

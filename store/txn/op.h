@@ -55,6 +55,30 @@ typedef struct sho_view {
 
 #define SHO_ENTRY_NEW_BIT 0x80000000u
 
+/* One node that the transaction (or the single operation) has touched. */
+typedef struct sho_entry {
+    struct shm_node *node;
+    uint64_t version; /* the orec as read */
+    union {
+        struct shm_write *write; /* the redo record, NULL if it is not to change */
+        sho_word *alloc;         /* of an own new node: the record that names it */
+    };
+    uint32_t write_number; /* write_count before the redo record was made */
+    bool is_new;           /* an own new node: changed in place */
+} sho_entry;
+
+/* The first part of every session: what the inline halves below work on. */
+typedef struct sho_op_state {
+    uint8_t *base;
+    uint64_t data_off;
+    uint64_t limit; /* a copy of the region's */
+    sho_entry *entries;
+    uint32_t entry_count;
+    uint32_t entry_room;
+    uint32_t restarts; /* of the current operation */
+    bool tracked;      /* nodes must be found again: in a transaction, or since the operation announced a change */
+} sho_op_state;
+
 /* Word i of the node; the caller has checked i < view->word_count. */
 SHO_INLINE uint64_t sho_view_word(const sho_view *view, unsigned i)
 {
@@ -63,9 +87,29 @@ SHO_INLINE uint64_t sho_view_word(const sho_view *view, unsigned i)
     return sho_load(&view->words[i]);
 }
 
+int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view);
+
 /* Reads the node at `off`, which must be of `kind`. 0, SHO_RESTART, SHOBJ_ECORRUPT (bad offset or another kind:
  * damage unless the check says it was a race), SHOBJ_ECONFLICT (in a doomed transaction). */
-int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view);
+SHO_INLINE int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
+{
+    sho_op_state *o = (sho_op_state *)s;
+    /* One comparison for both ends; nodes close to the file's end go the slow way. */
+    if (SHO_UNLIKELY((off & 15) || off - o->data_off >= o->limit - o->data_off - SHM_NODE_BYTES(SHM_NODE_WORDS_MAX) ||
+                     o->tracked || o->entry_count == o->entry_room))
+        return sho_op_read_slow(s, off, kind, ret_view);
+    struct shm_node *node = (struct shm_node *)(o->base + off);
+    uint64_t orec = sho_load_acquire(&node->orec);
+    uint64_t header = sho_load(&node->header);
+    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec) || SHM_HEADER_KIND(header) != kind ||
+                     SHM_NODE_WORDS(header) - 1 >= SHM_NODE_WORDS_MAX))
+        return sho_op_read_slow(s, off, kind, ret_view);
+    uint32_t at = o->entry_count++;
+    o->entries[at] = (sho_entry){.node = node, .version = orec};
+    *ret_view = (sho_view){
+        .words = node->words, .off = off, .header = header, .word_count = SHM_NODE_WORDS(header), .entry = at};
+    return 0;
+}
 
 /* The same for the first node of an object by its id: SHOBJ_ESTALE if the object has gone, SHOBJ_ETYPE if it is of another
  * kind (kind 0: any). */
@@ -91,9 +135,21 @@ int sho_op_release_box(sho_session *s, uint64_t off);
 /* A box for reading: header and payload are inside the mapping and the kind is a box's. SHOBJ_ECORRUPT otherwise. */
 int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_word **ret_words);
 
+int sho_op_check_slow(sho_session *s);
+
 /* Are all orecs of this operation as they were read? 0, SHO_RESTART, SHOBJ_ECONFLICT. May be called more than once, for
  * example before a long copy. */
-int sho_op_check(sho_session *s);
+SHO_INLINE int sho_op_check(sho_session *s)
+{
+    const sho_op_state *o = (const sho_op_state *)s;
+    if (SHO_UNLIKELY(o->tracked))
+        return sho_op_check_slow(s);
+    sho_fence_acquire();
+    for (uint32_t i = 0; i < o->entry_count; i++)
+        if (SHO_UNLIKELY(sho_load_acquire(&o->entries[i].node->orec) != o->entries[i].version))
+            return SHO_RESTART;
+    return 0;
+}
 
 /* After the check (new nodes: any time): word i becomes `word` when the transaction commits. */
 void sho_op_set(sho_session *s, sho_view *view, unsigned i, uint64_t word);
@@ -107,8 +163,27 @@ void sho_op_free_node(sho_session *s, sho_view *view);
 void sho_op_leaf(sho_session *s);
 
 /* SHO_OP's halves. */
-void sho_op_begin(sho_session *s);
-bool sho_op_again(sho_session *s, int *rc);
+void sho_op_begin_slow(sho_session *s);
+bool sho_op_again_slow(sho_session *s, int *rc);
+
+/* Outside a transaction nothing is left over from the operation before. */
+SHO_INLINE void sho_op_begin(sho_session *s)
+{
+    sho_op_state *o = (sho_op_state *)s;
+    o->restarts = 0;
+    if (SHO_UNLIKELY(o->tracked))
+        sho_op_begin_slow(s);
+}
+
+/* True: the body must run again. A lone read that was of one instant is over here. */
+SHO_INLINE bool sho_op_again(sho_session *s, int *rc)
+{
+    sho_op_state *o = (sho_op_state *)s;
+    if (SHO_UNLIKELY(o->tracked || *rc == SHO_RESTART || sho_op_check(s)))
+        return sho_op_again_slow(s, rc);
+    o->entry_count = 0;
+    return false;
+}
 
 #define SHO_OP(s, rc, body)                                                                        \
     do {                                                                                           \

@@ -103,7 +103,7 @@ static void session_free(sho_session *s)
         free(s->values);
         s->values = next;
     }
-    free(s->entries);
+    free(s->o.entries);
     free(s->path);
     free(s->map);
     free(s->savepoints);
@@ -183,6 +183,9 @@ static int session_begin(shobj_store *store, sho_session **ret_session)
     if (s == NULL)
         return sho_error(SHOBJ_ENOMEM, "attaching to %s: out of memory", store->region->path);
     s->region = store->region;
+    s->o.base = store->region->base;
+    s->o.data_off = store->region->data_off;
+    s->o.limit = store->region->data_off + SHM_SLAB_BYTES; /* the first slow read sees the rest */
     if (store->region->writable) {
         int rc = obtain_slot(store, &s->slot, &s->slot_index);
         if (rc) {

@@ -20,16 +20,6 @@ struct shobj_store {
     void (*wait_leave)(void *);
 };
 
-/* One node that the transaction (or the single operation) has touched. */
-typedef struct sho_entry {
-    struct shm_node *node;
-    uint64_t version;        /* the orec as read */
-    struct shm_write *write; /* the redo record, if it is to change */
-    sho_word *alloc;         /* of a new node: the record that names it */
-    uint32_t write_number;   /* write_count before the redo record was made */
-    bool is_new;             /* an own new node: changed in place */
-} sho_entry;
-
 typedef struct sho_log_pos {
     uint32_t segment;
     uint32_t used; /* bytes in that segment */
@@ -57,6 +47,8 @@ typedef struct sho_value_block {
 } sho_value_block;
 
 struct sho_session {
+    sho_op_state o; /* first: op.h looks at it through the session's address */
+
     shobj_store *store; /* NULL: the store was closed under this thread */
     sho_region *region;
     struct shm_slot *slot; /* NULL on a mapping without write permission */
@@ -67,11 +59,7 @@ struct sho_session {
     bool doomed;     /* the transaction can't commit any more */
     bool mapped;     /* `map` holds all entries */
     bool leaf;       /* sho_op_leaf() of this operation */
-    unsigned restarts; /* of this operation */
 
-    sho_entry *entries;
-    uint32_t entry_count;
-    uint32_t entry_room;
     uint32_t *path; /* in a transaction: entries that the current operation touched */
     uint32_t path_count;
     uint32_t path_room;
