@@ -280,7 +280,7 @@ int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_
     return fill_view(s, node, off, kind, at, NULL, ret_view);
 }
 
-int sho_op_read_object(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view)
+int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view)
 {
     uint64_t off = SHM_OID_OFF(oid);
     uint64_t header;
