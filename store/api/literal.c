@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 
-#define DEPTH_MAX 200
+#define DEPTH_MAX 1000 /* as deep as values are stored */
 
 typedef struct part {
     struct part *next;

@@ -304,7 +304,7 @@ static int push(renderer *r, const shobj_value *v, enum shape shape, size_t plac
 static void pop(renderer *r)
 {
     frame *f = top(r);
-    if (r->form == SHOBJ_FORM_LITERAL && f->shape == SHAPE_TUPLE && f->count == 1)
+    if (r->form == SHOBJ_FORM_LITERAL && f->shape == SHAPE_TUPLE && f->index == 1)
         sho_sink_putc(&r->sink, ',');
     if (f->is_written)
         put_break(r, r->frame_count - 1);

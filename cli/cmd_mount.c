@@ -1,0 +1,194 @@
+/*
+ * cmd_mount.c: mount and umount. The file system itself is the program shobjfs, which stays behind in the background.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "target.h"
+
+#define FS_PROGRAM "shobjfs"
+#define WAIT_SECONDS 10
+
+/* Beside this program, where it is really, or in PATH (a name without '/' makes execvp look there). */
+static void find_program(char ret_path[PATH_MAX])
+{
+    char self[PATH_MAX];
+    ssize_t bytes = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (bytes > 0) {
+        self[bytes] = '\0';
+        char *slash = strrchr(self, '/');
+        *slash = '\0';
+        if (snprintf(ret_path, PATH_MAX, "%s/%s", self, FS_PROGRAM) < PATH_MAX && access(ret_path, X_OK) == 0)
+            return;
+    }
+    strcpy(ret_path, FS_PROGRAM);
+}
+
+/* Undoes \ooo, as mountinfo writes blanks and backslashes. */
+static void unescape(char *text)
+{
+    char *to = text;
+    for (const char *at = text; *at != '\0'; to++) {
+        if (at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] != '\0' && at[3] != '\0') {
+            *to = (char)((at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0'));
+            at += 4;
+        } else {
+            *to = *at++;
+        }
+    }
+    *to = '\0';
+}
+
+/* The type of what is mounted last on a folder, given by its real path; "" if nothing is. */
+static void mounted_type(const char *folder, char ret_type[64])
+{
+    char *line = NULL;
+    size_t room = 0;
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+    ret_type[0] = '\0';
+    while (file != NULL && getline(&line, &room, file) > 0) {
+        char *point = line;
+        for (int field = 0; point != NULL && field < 4; field++) {
+            point = strchr(point, ' ');
+            point = point != NULL ? point + 1 : NULL;
+        }
+        char *rest = point != NULL ? strchr(point, ' ') : NULL;
+        char *type = rest != NULL ? strstr(rest, " - ") : NULL;
+        if (type == NULL)
+            continue;
+        *rest = '\0';
+        unescape(point);
+        if (strcmp(point, folder) == 0)
+            snprintf(ret_type, 64, "%.*s", (int)strcspn(type + 3, " \n"), type + 3);
+    }
+    free(line);
+    if (file != NULL)
+        fclose(file);
+}
+
+static bool is_ours(const char *folder)
+{
+    char type[64];
+    mounted_type(folder, type);
+    return strcmp(type, "fuse." FS_PROGRAM) == 0;
+}
+
+/* A mount whose file system has died can't be resolved, only its parent. */
+static bool real_folder(const char *folder, char ret_path[PATH_MAX])
+{
+    if (realpath(folder, ret_path) != NULL)
+        return true;
+    if (errno != ENOTCONN)
+        return false;
+    char copy[PATH_MAX];
+    char parent[PATH_MAX];
+    if (snprintf(copy, sizeof(copy), "%s", folder) >= (int)sizeof(copy))
+        return false;
+    size_t bytes = strlen(copy);
+    while (bytes > 1 && copy[bytes - 1] == '/')
+        copy[--bytes] = '\0';
+    char *slash = strrchr(copy, '/');
+    const char *name = slash != NULL ? slash + 1 : copy;
+    if (slash != NULL)
+        *slash = '\0';
+    if (realpath(slash == NULL ? "." : slash == copy ? "/" : copy, parent) == NULL)
+        return false;
+    return snprintf(ret_path, PATH_MAX, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < PATH_MAX;
+}
+
+static void exec_or_say(char *const argv[])
+{
+    execvp(argv[0], argv);
+    fprintf(stderr, "shobj: running %s: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+static int run_and_wait(char *const argv[], int *ret_status)
+{
+    pid_t child = fork();
+    if (child < 0)
+        return -1;
+    if (child == 0)
+        exec_or_say(argv);
+    while (waitpid(child, ret_status, 0) < 0) {
+        if (errno != EINTR)
+            return -1;
+    }
+    return 0;
+}
+
+/* shobjfs returns when it serves in the background. */
+int cmd_mount(const struct call *call)
+{
+    struct target target;
+    char folder[PATH_MAX];
+    char program[PATH_MAX];
+    struct stat file;
+    int code = target_open_store(call, call->operands[0], SHOBJ_OPEN_READ, &target);
+    if (code != EXIT_DONE)
+        return code;
+    char *store = strdup(shobj_path(target.store));
+    target_close(&target);
+    if (store == NULL)
+        return fail_errno(call, "mounting");
+    if (stat(call->operands[1], &file) != 0) {
+        code = fail_errno(call, call->operands[1]);
+    } else if (!S_ISDIR(file.st_mode)) {
+        errno = ENOTDIR;
+        code = fail_errno(call, call->operands[1]);
+    } else if (real_folder(call->operands[1], folder) && is_ours(folder)) {
+        code = fail_text(call, SHOBJ_EBUSY, "%s: a store is mounted there already", folder);
+    }
+    if (code != EXIT_DONE) {
+        free(store);
+        return code;
+    }
+    find_program(program);
+    char *options = (char *)call_option(call, "options");
+    char *argv[] = {program, store, folder, options != NULL ? "-o" : NULL, options, NULL};
+    int status;
+    if (run_and_wait(argv, &status) != 0)
+        code = fail_errno(call, "starting " FS_PROGRAM);
+    else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        code = fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " failed (its message is above)", folder);
+    else if (!is_ours(folder))
+        code = fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " ended without mounting", folder);
+    else if (call->json) {
+        fputs("{\"mounted\": ", stdout);
+        out_json_str(folder);
+        fputs("}\n", stdout);
+    }
+    free(store);
+    return code;
+}
+
+int cmd_umount(const struct call *call)
+{
+    char folder[PATH_MAX];
+    if (!real_folder(call->operands[0], folder))
+        return fail_errno(call, call->operands[0]);
+    if (!is_ours(folder))
+        return fail_text(call, SHOBJ_EIO, "%s: no store is mounted there", folder);
+    char *argv[] = {"fusermount3", "-u", "--", folder, NULL};
+    int status;
+    if (run_and_wait(argv, &status) != 0)
+        return fail_errno(call, "starting fusermount3");
+    if (!WIFEXITED(status) || WEXITSTATUS(status) == 127)
+        return fail_text(call, SHOBJ_EIO, "fusermount3 is missing: install fuse3");
+    if (WEXITSTATUS(status) != 0)
+        return fail_text(call, SHOBJ_EBUSY, "%s: still in use: close the files and leave the folders in it", folder);
+    if (call->json) {
+        fputs("{\"unmounted\": ", stdout);
+        out_json_str(folder);
+        fputs("}\n", stdout);
+    }
+    return EXIT_DONE;
+}

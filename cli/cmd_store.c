@@ -1,0 +1,419 @@
+/*
+ * cmd_store.c: create, rm, open (the summary; the prompt is in prompt.c), stat, ps, check.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "prompt.h"
+#include "target.h"
+
+/* ---- create, open, rm */
+
+static int read_create_options(const struct call *call, shobj_options *ret)
+{
+    int code = EXIT_DONE;
+    if (call_option(call, "size") != NULL)
+        code = parse_bytes(call, "size", &ret->size);
+    if (code == EXIT_DONE && call_option(call, "max-size") != NULL)
+        code = parse_bytes(call, "max-size", &ret->max_size);
+    const char *mode = call_option(call, "mode");
+    if (code != EXIT_DONE || mode == NULL)
+        return code;
+    char *end;
+    unsigned long bits = strtoul(mode, &end, 8);
+    if (mode[0] < '0' || mode[0] > '7' || *end != '\0' || bits > 0777)
+        return fail_usage(call, "--mode %s: give octal permission bits, such as 600 or 660", mode);
+    ret->file_mode = (unsigned)bits;
+    return EXIT_DONE;
+}
+
+static void format_uuid(const shobj_store *store, char ret_text[37])
+{
+    const uint8_t *u = shobj_uuid(store);
+    char *at = ret_text;
+    for (int i = 0; i < 16; i++)
+        at += sprintf(at, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", u[i]);
+}
+
+static void print_line(const char *name, const char *text)
+{
+    static const int widths[] = {-14, 0};
+    out_row(widths, (const char *const[]){name, text}, 2);
+}
+
+typedef struct counter {
+    const char *name;
+    uint64_t value;
+    enum { PLAIN, BYTES, TIME } form;
+} counter;
+
+#define COUNTER_MAX 20
+
+static size_t list_counters(const shobj_stat *s, counter *ret)
+{
+    const counter all[] = {
+        {"file_bytes", s->file_bytes, BYTES}, {"size_bytes", s->size_bytes, BYTES}, {"max_bytes", s->max_bytes, BYTES},
+        {"used_bytes", s->used_bytes, BYTES}, {"free_bytes", s->free_bytes, BYTES}, {"objects", s->objects, PLAIN},
+        {"blocks", s->blocks, PLAIN},         {"commits", s->commits, PLAIN},       {"conflicts", s->conflicts, PLAIN},
+        {"retries", s->retries, PLAIN},       {"recoveries", s->recoveries, PLAIN}, {"collections", s->collections, PLAIN},
+        {"sessions", s->sessions, PLAIN},     {"processes", s->processes, PLAIN},   {"clock", s->clock, PLAIN},
+        {"layout_version", s->layout_version, PLAIN},
+        {"created_ns", (uint64_t)s->created_ns, TIME}};
+    _Static_assert(sizeof(all) / sizeof(all[0]) <= COUNTER_MAX, "room for all counters");
+    memcpy(ret, all, sizeof(all));
+    return sizeof(all) / sizeof(all[0]);
+}
+
+/* On a terminal sizes and times are for people; elsewhere the plain numbers. */
+static void print_summary(const shobj_store *store, const shobj_stat *stat, bool json)
+{
+    counter counters[COUNTER_MAX];
+    size_t count = list_counters(stat, counters);
+    char uuid[37];
+    format_uuid(store, uuid);
+    if (json) {
+        bool first = true;
+        fputc('{', stdout);
+        out_json_name("path", &first);
+        out_json_str(shobj_path(store));
+        out_json_name("uuid", &first);
+        out_json_str(uuid);
+        for (size_t i = 0; i < count; i++)
+            out_json_number(counters[i].name, counters[i].value, &first);
+        fputs("}\n", stdout);
+        return;
+    }
+    print_line("path", shobj_path(store));
+    print_line("uuid", uuid);
+    for (size_t i = 0; i < count; i++) {
+        char text[32];
+        char name[32];
+        snprintf(text, sizeof(text), "%" PRIu64, counters[i].value);
+        snprintf(name, sizeof(name), "%s", counters[i].name);
+        if (out_is_terminal() && counters[i].form == BYTES)
+            out_format_bytes(counters[i].value, text);
+        else if (out_is_terminal() && counters[i].form == TIME)
+            out_format_time((int64_t)counters[i].value, text);
+        if (out_is_terminal() && counters[i].form != PLAIN)
+            *strrchr(name, '_') = '\0'; /* the unit is in the text */
+        print_line(name, text);
+    }
+}
+
+static int summarize(const struct call *call, shobj_store *store)
+{
+    shobj_stat stat;
+    int rc = shobj_stat_get(store, &stat);
+    if (rc < 0)
+        return fail(call, rc);
+    print_summary(store, &stat, call->json);
+    return EXIT_DONE;
+}
+
+/* A store's name may end in ':', as the address of its root does. */
+static int open_named(const struct call *call, const shobj_options *options, shobj_store **ret_store)
+{
+    size_t bytes;
+    const char *path;
+    int rc = shobj_address_split(call->operands[0], &bytes, &path);
+    if (rc < 0)
+        return fail(call, rc);
+    if (path[0] != '\0')
+        return fail_usage(call, "'%s': give a store, without a path", call->operands[0]);
+    char *name = strndup(call->operands[0], bytes);
+    if (name == NULL)
+        return fail_errno(call, "opening a store");
+    rc = shobj_open(name, options, ret_store);
+    free(name);
+    return rc < 0 ? fail(call, rc) : EXIT_DONE;
+}
+
+int cmd_create(const struct call *call)
+{
+    shobj_options options = {.mode = SHOBJ_OPEN_EXCL};
+    shobj_store *store;
+    int code = read_create_options(call, &options);
+    if (code == EXIT_DONE)
+        code = open_named(call, &options, &store);
+    if (code != EXIT_DONE)
+        return code;
+    if (call->json)
+        code = summarize(call, store);
+    shobj_close(store);
+    return code;
+}
+
+int cmd_open(const struct call *call)
+{
+    shobj_options options = {.mode = call_option(call, "create") != NULL ? SHOBJ_OPEN_CREATE : SHOBJ_OPEN_WRITE};
+    shobj_store *store;
+    int code = read_create_options(call, &options);
+    if (code == EXIT_DONE)
+        code = open_named(call, &options, &store);
+    if (code != EXIT_DONE)
+        return code;
+    code = summarize(call, store);
+    if (code == EXIT_DONE && !call->json && call->prompt_store == NULL && out_is_terminal() && isatty(STDIN_FILENO))
+        code = prompt_run(store);
+    shobj_close(store);
+    return code;
+}
+
+int cmd_rm(const struct call *call)
+{
+    bool force = call_option(call, "force") != NULL;
+    int code = EXIT_DONE;
+    bool first = true;
+    if (call->json)
+        fputs("{\"removed\": [", stdout);
+    for (int i = 0; i < call->count; i++) {
+        int rc = shobj_unlink(call->operands[i], force);
+        if (rc < 0) {
+            code = fail(call, rc);
+        } else if (call->json) {
+            fputs(first ? "" : ", ", stdout);
+            out_json_str(call->operands[i]);
+            first = false;
+        }
+    }
+    if (call->json)
+        fputs("]}\n", stdout);
+    return code;
+}
+
+/* ---- stat */
+
+static void sleep_seconds(double seconds)
+{
+    struct timespec left = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR && !interrupted)
+        ;
+}
+
+static double now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* One line: sizes now, and what happened per second since `before`. */
+static void print_rates(const shobj_stat *before, const shobj_stat *now, double seconds, bool json)
+{
+    static const int widths[] = {8, 8, 10, 12, 12, 10, 12, 8};
+    const struct {
+        const char *name;
+        uint64_t before, now;
+    } rates[] = {{"commits_per_s", before->commits, now->commits},
+                 {"conflicts_per_s", before->conflicts, now->conflicts},
+                 {"retries_per_s", before->retries, now->retries},
+                 {"recoveries_per_s", before->recoveries, now->recoveries}};
+    char text[8][32];
+    if (json) {
+        bool first = true;
+        fputc('{', stdout);
+        out_json_number("used_bytes", now->used_bytes, &first);
+        out_json_number("free_bytes", now->free_bytes, &first);
+        out_json_number("objects", now->objects, &first);
+        out_json_number("sessions", now->sessions, &first);
+        for (size_t i = 0; i < 4; i++) {
+            out_json_name(rates[i].name, &first);
+            printf("%.1f", (double)(rates[i].now - rates[i].before) / seconds);
+        }
+        fputs("}\n", stdout);
+        return;
+    }
+    if (out_is_terminal()) {
+        out_format_bytes(now->used_bytes, text[0]);
+        out_format_bytes(now->free_bytes, text[1]);
+    } else {
+        snprintf(text[0], sizeof(text[0]), "%" PRIu64, now->used_bytes);
+        snprintf(text[1], sizeof(text[1]), "%" PRIu64, now->free_bytes);
+    }
+    snprintf(text[2], sizeof(text[2]), "%" PRIu64, now->objects);
+    for (size_t i = 0; i < 4; i++)
+        snprintf(text[3 + i], sizeof(text[0]), "%.1f", (double)(rates[i].now - rates[i].before) / seconds);
+    snprintf(text[7], sizeof(text[7]), "%" PRIu64, now->sessions);
+    out_row(widths, (const char *const[]){text[0], text[1], text[2], text[3], text[4], text[5], text[6], text[7]}, 8);
+}
+
+static int watch_stat(const struct call *call, shobj_store *store, double interval, uint64_t count)
+{
+    shobj_stat before;
+    int rc = shobj_stat_get(store, &before);
+    double then = now_seconds();
+    if (rc == 0 && !call->json && out_is_terminal())
+        puts("    used      free     objects     commits/s   conflicts/s   retries/s  recoveries/s  sessions");
+    for (uint64_t i = 0; rc == 0 && (count == 0 || i < count) && !interrupted; i++) {
+        shobj_stat stat;
+        sleep_seconds(interval);
+        rc = shobj_stat_get(store, &stat);
+        double now = now_seconds();
+        if (rc == 0)
+            print_rates(&before, &stat, now - then, call->json);
+        if (fflush(stdout) != 0)
+            break;
+        before = stat;
+        then = now;
+    }
+    return rc < 0 ? fail(call, rc) : EXIT_DONE;
+}
+
+int cmd_stat(const struct call *call)
+{
+    const char *interval_text = call_option(call, "interval");
+    double interval = 0;
+    uint64_t count = 0;
+    if (interval_text != NULL) {
+        char *end;
+        interval = strtod(interval_text, &end);
+        if (end == interval_text || *end != '\0' || !(interval >= 0.01 && interval <= 86400))
+            return fail_usage(call, "--interval %s: give seconds from 0.01 to 86400", interval_text);
+    }
+    if (call_option(call, "count") != NULL) {
+        if (interval_text == NULL)
+            return fail_usage(call, "--count goes with --interval");
+        int code = parse_number(call, "count", 1, UINT32_MAX, &count);
+        if (code != EXIT_DONE)
+            return code;
+    }
+    struct target target;
+    int code = target_open_store(call, call->operands[0], SHOBJ_OPEN_READ, &target);
+    if (code != EXIT_DONE)
+        return code;
+    code = interval_text != NULL ? watch_stat(call, target.store, interval, count) : summarize(call, target.store);
+    target_close(&target);
+    return code;
+}
+
+/* ---- ps */
+
+typedef struct ps_state {
+    bool json;
+    bool first;
+} ps_state;
+
+static double seconds_since(int64_t time_ns)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec - (double)time_ns / 1e9 + (double)now.tv_nsec / 1e9;
+}
+
+static int print_session(const shobj_session_info *info, void *arg)
+{
+    static const int widths[] = {7, 7, 8, 8, -10, 10, 10, 6, 10, 10};
+    ps_state *state = arg;
+    if (info->self)
+        return 0;
+    if (state->json) {
+        bool first = true;
+        fputs(state->first ? "\n {" : ",\n {", stdout);
+        out_json_number("session", info->session, &first);
+        out_json_number("process", info->process, &first);
+        out_json_number("pid", (uint64_t)info->pid, &first);
+        out_json_number("tid", (uint64_t)info->tid, &first);
+        out_json_name("alive", &first);
+        fputs(info->alive ? "true" : "false", stdout);
+        out_json_name("state", &first);
+        out_json_str(info->state);
+        out_json_number("seq", info->seq, &first);
+        out_json_number("commits", info->commits, &first);
+        out_json_number("conflicts", info->conflicts, &first);
+        out_json_number("attached_ns", (uint64_t)info->attached_ns, &first);
+        out_json_number("began_ns", (uint64_t)info->began_ns, &first);
+        out_json_number("held", info->held_count, &first);
+        fputc('}', stdout);
+        state->first = false;
+        return interrupted;
+    }
+    if (state->first && out_is_terminal())
+        puts("session  process       pid       tid  state         attached         txn    held     commits   conflicts");
+    state->first = false;
+    char text[9][32];
+    snprintf(text[0], 32, "%" PRIu32, info->session);
+    snprintf(text[1], 32, "%" PRIu32, info->process);
+    snprintf(text[2], 32, "%" PRId64, info->pid);
+    snprintf(text[3], 32, "%" PRId64, info->tid);
+    snprintf(text[4], 32, "%.1fs", seconds_since(info->attached_ns));
+    snprintf(text[5], 32, info->began_ns != 0 ? "%.1fs" : "-", seconds_since(info->began_ns));
+    snprintf(text[6], 32, "%" PRIu32, info->held_count);
+    snprintf(text[7], 32, "%" PRIu64, info->commits);
+    snprintf(text[8], 32, "%" PRIu64, info->conflicts);
+    out_row(widths,
+            (const char *const[]){text[0], text[1], text[2], text[3], info->alive ? info->state : "dead", text[4],
+                                  text[5], text[6], text[7], text[8]},
+            10);
+    return interrupted;
+}
+
+int cmd_ps(const struct call *call)
+{
+    bool reap = call_option(call, "reap") != NULL;
+    struct target target;
+    int code = target_open_store(call, call->operands[0], reap ? SHOBJ_OPEN_WRITE : SHOBJ_OPEN_READ, &target);
+    if (code != EXIT_DONE)
+        return code;
+    unsigned reaped = 0;
+    int rc = reap ? shobj_reap(target.store, &reaped) : 0;
+    if (rc == 0 && reap)
+        fprintf(stderr, "cleaned up after %u dead process%s\n", reaped, reaped == 1 ? "" : "es");
+    ps_state state = {.json = call->json, .first = true};
+    if (rc == 0 && call->json)
+        fputc('[', stdout);
+    if (rc == 0)
+        rc = shobj_sessions(target.store, print_session, &state);
+    if (rc >= 0 && call->json)
+        fputs(state.first ? "]\n" : "\n]\n", stdout);
+    code = rc < 0 ? fail(call, rc) : EXIT_DONE;
+    target_close(&target);
+    return code;
+}
+
+/* ---- check */
+
+typedef struct check_state {
+    bool json;
+    bool first;
+} check_state;
+
+static void print_problem(const char *line, void *arg)
+{
+    check_state *state = arg;
+    if (state->json) {
+        fputs(state->first ? "" : ", ", stdout);
+        out_json_str(line);
+    } else {
+        out_row((const int[]){0}, (const char *const[]){line}, 1);
+    }
+    state->first = false;
+}
+
+int cmd_check(const struct call *call)
+{
+    struct target target;
+    int code = target_open_store(call, call->operands[0], SHOBJ_OPEN_READ, &target);
+    if (code != EXIT_DONE)
+        return code;
+    check_state state = {.json = call->json, .first = true};
+    uint64_t problems = 0;
+    if (call->json)
+        fputs("{\"problems\": [", stdout);
+    int rc = shobj_check(target.store, print_problem, &state, &problems);
+    if (call->json)
+        printf("], \"whole\": %s}\n", rc == 0 ? "true" : "false");
+    if (rc == 0 && !call->json)
+        printf("%s: whole\n", shobj_path(target.store));
+    if (rc == SHOBJ_ECORRUPT && problems > 0)
+        code = fail_text(call, rc, "%s: damaged, %" PRIu64 " problem%s found", shobj_path(target.store), problems,
+                         problems == 1 ? "" : "s");
+    else if (rc < 0)
+        code = fail(call, rc);
+    target_close(&target);
+    return code;
+}
