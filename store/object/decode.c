@@ -36,8 +36,9 @@ typedef struct box {
 
 static SHO_COLD int corrupt(uint64_t where, const char *what)
 {
-    return sho_error(SHOBJ_ECORRUPT, "value at 0x%llx: %s; run shobj check",
-                     (unsigned long long)where, what);
+    sho_error(SHOBJ_ECORRUPT, "value at 0x%llx: %s; run shobj check", (unsigned long long)where,
+              what);
+    return SHOBJ_ECORRUPT;
 }
 
 static SHO_COLD int go_on(sho_session *s, uint64_t off, budget *spent)
@@ -87,7 +88,8 @@ static int enter(const level *above, const box *b, level *ret_level)
 
 static SHO_COLD int no_memory(size_t bytes)
 {
-    return sho_error(SHOBJ_ENOMEM, "no memory for %zu bytes of a value that was read", bytes);
+    sho_error(SHOBJ_ENOMEM, "no memory for %zu bytes of a value that was read", bytes);
+    return SHOBJ_ENOMEM;
 }
 
 /* ---- decode */

@@ -182,7 +182,8 @@ static void test_text_lengths(void)
         memset(text, 0, count);
         CHECK(round_trip(value) == (count > 5));
         if (count >= 2) { /* the last character is not ASCII */
-            memcpy(text + count - 2, "\xc2\x80", 2);
+            text[count - 2] = '\xc2';
+            text[count - 1] = '\x80';
             value.type = SHOBJ_STR;
             CHECK(round_trip(value) == (count > 5));
         }
@@ -444,6 +445,27 @@ static void test_corrupt_cells(void)
     CHECK_INT(decode(box(SHM_BOX_TUPLE, 0, 8, &empty), &value), SHOBJ_ECORRUPT);
 }
 
+static int make_part(uint64_t *ret_cell)
+{
+    sho_view view;
+    int rc = sho_op_new(s, SHM_LIST_LEAF, 4, &view);
+    if (rc == 0)
+        *ret_cell = SHO_CELL(SHO_TAG_OBJECT, view.off);
+    return rc;
+}
+
+/* Nodes that are only parts of objects are not what a cell refers to. */
+static void test_corrupt_objects(void)
+{
+    int rc;
+    uint64_t cell = SHO_CELL_EMPTY;
+    SHO_OP(s, rc, make_part(&cell));
+    CHECK_INT(rc, 0);
+    expect_corrupt(cell);
+    uint64_t root = encoded((shobj_value){.type = SHOBJ_OBJECT, .oid = shobj_root(store)});
+    expect_corrupt(root + 8);
+}
+
 static void test_corrupt_boxes(void)
 {
     uint64_t zeros[4] = {0};
@@ -454,6 +476,11 @@ static void test_corrupt_boxes(void)
     shobj_value value;
     /* They are whole as they should be. */
     CHECK_INT(decode(box(SHM_BOX_STR, SHM_BOX_ASCII, 16, text), &value), 0);
+    /* What is behind the end does not count. */
+    CHECK_INT(
+        decode(box(SHM_BOX_STR, SHM_BOX_ASCII, 9, (uint64_t[]){text[0], ~0xffULL | 'z'}), &value),
+        0);
+    CHECK(value.count == 9 && value.ascii && memcmp(value.data, "aaaaaaaaz", 9) == 0);
     CHECK_INT(decode(box(SHM_BOX_INT, 0, 16, ones), &value), 0);
 
     expect_corrupt(box(SHM_BOX_STR, 0, 16, text));             /* the flag denies ASCII */
@@ -500,6 +527,7 @@ static void test_corrupt_knots(void)
         SHO_OP(s, rc, make_knot(width, &cell));
         CHECK_INT(rc, 0);
         expect_corrupt(cell);
+        CHECK(strstr(shobj_error_message(), "holds itself") != NULL);
         SHO_OP(s, rc, sho_cell_release(s, cell));
         CHECK_INT(rc, SHOBJ_ECORRUPT);
     }
@@ -576,6 +604,7 @@ int main(void)
     test_walk();
     test_random_values(&random);
     test_corrupt_cells();
+    test_corrupt_objects();
     test_corrupt_boxes();
     test_corrupt_knots();
     test_random_words(&random);

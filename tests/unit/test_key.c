@@ -65,7 +65,7 @@ static void add_integer(uint64_t mantissa, unsigned shift, bool negative)
     if (bits == 64 && mantissa == 1 && negative)
         add(class, integer(INT64_MIN));
     if (bits == 0 || (bits == 1 && !negative))
-        add(class, boolean(bits == 1));
+        add(class, (shobj_value){.type = SHOBJ_BOOL, .i = bits == 1 ? 256 : 0});
     if (mantissa < 1ULL << 53 && bits <= 1024) {
         double f = ldexp((double)mantissa, (int)shift);
         add(class, real(negative ? -f : f));
@@ -73,6 +73,22 @@ static void add_integer(uint64_t mantissa, unsigned shift, bool negative)
         add(class, complex_of(negative ? -f : f, -0.0));
         if (mantissa == 0)
             add(class, real(-f));
+    }
+}
+
+/* Ints of several words that agree in the lower ones. */
+static void add_long_integers(void)
+{
+    for (size_t count = 9; count <= 40; count++) {
+        uint8_t bytes[40] = {7};
+        memset(bytes + 8, 0, sizeof(bytes) - 8);
+        bytes[8] = 1;
+        bytes[count - 1] = 1;
+        shobj_value value = bytes_of(SHOBJ_BIGINT, bytes, count);
+        unsigned class = add_new(value);
+        add(class, bytes_of(SHOBJ_BIGINT, bytes, sizeof(bytes)));
+        value.negative = 1;
+        add_new(value);
     }
 }
 
@@ -419,6 +435,7 @@ int main(void)
     store = check_store();
     CHECK_INT(sho_session_get(store, &s), 0);
     add_integers(&random);
+    add_long_integers();
     add_reals(&random);
     add_texts();
     add_groups();

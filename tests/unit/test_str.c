@@ -61,6 +61,7 @@ static void test_all_long(void)
 /* A bad byte, and a character cut off, at every place of texts of many lengths. */
 static void test_places(void)
 {
+    static const char smile[4] = {'\xf0', '\x9f', '\x98', '\x80'};
     char text[200];
     for (size_t count = 0; count < sizeof(text); count++) {
         memset(text, 'x', sizeof(text));
@@ -73,7 +74,7 @@ static void test_places(void)
         if (count < 4)
             continue;
         for (size_t at = 0; at + 4 <= count; at++) {
-            memcpy(text + at, "\xf0\x9f\x98\x80", 4);
+            memcpy(text + at, smile, sizeof(smile));
             CHECK_INT(good_bytes(text, count), count);
             for (size_t cut = at + 1; cut < at + 4; cut++)
                 CHECK_INT(good_bytes(text, cut), at);
