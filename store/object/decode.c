@@ -109,6 +109,20 @@ static int copy_payload(sho_session *s, const box *b, void **ret_bytes, uint64_t
     return 0;
 }
 
+/* Field by field: a value made elsewhere and then copied would be loaded in larger pieces than it
+ * was stored in, which stalls the processor. */
+static inline void set_text(shobj_value *ret_value, bool is_str, bool ascii, const void *bytes,
+                            size_t count)
+{
+    ret_value->type = is_str ? SHOBJ_STR : SHOBJ_BYTES;
+    ret_value->kind = 0;
+    ret_value->negative = 0;
+    ret_value->ascii = ascii;
+    ret_value->reserved = 0;
+    ret_value->data = bytes;
+    ret_value->count = count;
+}
+
 static int decode_text(sho_session *s, const box *b, shobj_value *ret_value)
 {
     if (b->bytes <= SHO_SHORT_BYTES_MAX)
@@ -118,17 +132,13 @@ static int decode_text(sho_session *s, const box *b, shobj_value *ret_value)
     int rc = copy_payload(s, b, &bytes, &any);
     if (rc)
         return rc;
-    shobj_value value = {.type = SHOBJ_BYTES, .data = bytes, .count = b->bytes};
-    if (b->kind == SHM_BOX_STR) {
-        bool ascii = (any & SHO_HIGH_BITS) == 0;
-        if (ascii != ((b->flags & SHM_BOX_ASCII) != 0))
-            return corrupt(b->off, "a str whose ASCII flag is wrong");
-        if (!ascii && sho_str_check(bytes, b->bytes, &ascii) != b->bytes)
-            return corrupt(b->off, "a str that is not UTF-8");
-        value.type = SHOBJ_STR;
-        value.ascii = ascii;
-    }
-    *ret_value = value;
+    bool is_str = b->kind == SHM_BOX_STR;
+    bool ascii = is_str && (any & SHO_HIGH_BITS) == 0;
+    if (is_str && ascii != ((b->flags & SHM_BOX_ASCII) != 0))
+        return corrupt(b->off, "a str whose ASCII flag is wrong");
+    if (is_str && !ascii && sho_str_check(bytes, b->bytes, &ascii) != b->bytes)
+        return corrupt(b->off, "a str that is not UTF-8");
+    set_text(ret_value, is_str, ascii, bytes, b->bytes);
     return 0;
 }
 
@@ -253,8 +263,7 @@ static int decode_short(sho_session *s, uint64_t cell, shobj_value *ret_value)
     bool ascii = is_str && (word & SHO_HIGH_BITS) == 0;
     if (is_str && !ascii && sho_str_check(bytes, count, &ascii) != count)
         return corrupt(cell, "the cell of a short str that is not UTF-8");
-    *ret_value = (shobj_value){
-        .type = is_str ? SHOBJ_STR : SHOBJ_BYTES, .ascii = ascii, .data = bytes, .count = count};
+    set_text(ret_value, is_str, ascii, bytes, count);
     return 0;
 }
 

@@ -37,31 +37,39 @@ static inline uint64_t hash_word(const uint64_t seed[2], uint64_t word)
     return fold(fold(word ^ seed[0], seed[1] ^ ROOT_2) ^ seed[1], ROOT_3);
 }
 
+/* Of `count` bytes, rounded up to 16 by those behind them. Two chains, so that one multiplication
+ * need not wait for the other. */
+static inline uint64_t hash_front(const uint64_t seed[2], uint64_t h, const uint8_t *p,
+                                  size_t count)
+{
+    uint64_t g = h ^ ROOT_7;
+    uint64_t x = seed[1] ^ ROOT_11;
+    uint64_t y = seed[1] ^ ROOT_13;
+    size_t at = 0;
+    for (; at + 32 <= count; at += 32) {
+        h = fold(sho_bytes_load(p + at) ^ x, sho_bytes_load(p + at + 8) ^ h);
+        g = fold(sho_bytes_load(p + at + 16) ^ y, sho_bytes_load(p + at + 24) ^ g);
+    }
+    for (; at < count; at += 16)
+        h = fold(sho_bytes_load(p + at) ^ x, sho_bytes_load(p + at + 8) ^ h);
+    return h ^ g;
+}
+
 /* `domain` keeps str, bytes and ints of the same bytes apart. */
 static uint64_t hash_bytes(const uint64_t seed[2], uint64_t domain, const uint8_t *p, size_t count)
 {
     uint64_t a = seed[0] ^ domain;
     uint64_t b = seed[1] ^ ROOT_5;
+    uint64_t before = 0; /* what the bytes before the last 16 give */
     if (count < 8) {
         a ^= sho_bytes_load_part(p, count);
-    } else if (count <= 16) {
-        a ^= sho_bytes_load(p);
-        b ^= sho_bytes_load(p + count - 8);
     } else {
-        /* Two chains, so that one multiplication need not wait for the other; the last 16 bytes are
-         * left to the end. */
-        size_t at = 0;
-        uint64_t c = a ^ ROOT_7;
-        for (; count - at > 48; at += 32) {
-            a = fold(sho_bytes_load(p + at) ^ ROOT_11, sho_bytes_load(p + at + 8) ^ a);
-            c = fold(sho_bytes_load(p + at + 16) ^ ROOT_13, sho_bytes_load(p + at + 24) ^ c);
-        }
-        for (; count - at > 16; at += 16)
-            a = fold(sho_bytes_load(p + at) ^ ROOT_11, sho_bytes_load(p + at + 8) ^ a);
-        a ^= sho_bytes_load(p + count - 16) ^ c;
+        if (count > 16)
+            before = hash_front(seed, a, p, count - 16);
+        a ^= sho_bytes_load(p + (count > 16 ? count - 16 : 0));
         b ^= sho_bytes_load(p + count - 8);
     }
-    return fold(fold(a, b) ^ seed[1], count ^ ROOT_3);
+    return fold(fold(a, b) ^ before ^ seed[1], count ^ ROOT_3);
 }
 
 static uint64_t hash_number(const uint64_t seed[2], const sho_number *number)
