@@ -40,9 +40,10 @@ struct option {
     const char *name;
     const char *arg; /* what its value is called, NULL: it takes none */
     const char *help;
+    bool is_literal; /* its value is a Python literal */
 };
 
-#define OPTION_MAX 8
+#define OPTION_MAX  8
 #define OPERAND_MAX 2
 
 struct call;
@@ -53,9 +54,9 @@ struct command {
     const char *synopsis; /* its operands */
     int (*run)(const struct call *call);
     enum operand operands[OPERAND_MAX + 1]; /* the last one repeats */
-    int operands_min, operands_max;    /* max -1: any number */
-    struct option options[OPTION_MAX];        /* ended by one without name */
-    const char *details;               /* for help; may be NULL */
+    int operands_min, operands_max;         /* max -1: any number */
+    struct option options[OPTION_MAX];      /* ended by one without name */
+    const char *details;                    /* for help; may be NULL */
 };
 
 /* All commands, ended by one without name. */

@@ -11,8 +11,9 @@ static const char addresses[] =
     "with a '/' in it. A PATH is a JSON pointer: /key/0/-1; '~1' stands for '/', '~0' for '~', and '~=' begins a key\n"
     "that is no str, as a Python literal: /~=42, /~=(1, 2). /- is the place behind the end of a list.\n";
 
-static const char exit_codes[] = "Exit codes: 0 done, 1 path absent or answer no, 2 usage, 3 store missing or unreadable, "
-                                 "4 conflict or timeout,\n5 damaged, 6 full, 7 refused.\n";
+static const char exit_codes[] =
+    "Exit codes: 0 done, 1 path absent or answer no, 2 usage, 3 store missing or unreadable, "
+    "4 conflict or timeout,\n5 damaged, 6 full, 7 refused.\n";
 
 static void print_option(const struct option *o)
 {
@@ -20,7 +21,8 @@ static void print_option(const struct option *o)
     char letter[8] = "    ";
     if (o->letter != 0)
         snprintf(letter, sizeof(letter), "-%c, ", o->letter);
-    snprintf(text, sizeof(text), "%s--%s%s%s", letter, o->name, o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
+    snprintf(text, sizeof(text), "%s--%s%s%s", letter, o->name, o->arg != NULL ? " " : "",
+             o->arg != NULL ? o->arg : "");
     printf("  %-26s %s\n", text, o->help);
 }
 
@@ -47,7 +49,8 @@ static void print_json(const struct command *only)
 
 static void print_command(const struct command *c)
 {
-    printf("usage: shobj %s [OPTION...] %s\n\n%c%s.\n", c->name, c->synopsis, c->summary[0] - 'a' + 'A', c->summary + 1);
+    printf("usage: shobj %s [OPTION...] %s\n\n%c%s.\n", c->name, c->synopsis, c->summary[0] - 'a' + 'A',
+           c->summary + 1);
     if (c->details != NULL)
         printf("%s\n", c->details);
     printf("\nOptions:\n");

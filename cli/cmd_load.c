@@ -45,9 +45,8 @@ static void show_progress(uint64_t done, uint64_t bytes)
     unsigned filled = bytes > 0 ? (unsigned)(BAR_COLUMNS * (double)done / (double)bytes) : 0;
     out_format_bytes(done, text);
     out_format_bytes(bytes, total);
-    fprintf(stderr, "\r[%-*.*s] %3u%%  %s of %s ", BAR_COLUMNS, (int)filled,
-            "########################################", bytes > 0 ? (unsigned)(100 * (double)done / (double)bytes) : 0,
-            text, total);
+    fprintf(stderr, "\r[%-*.*s] %3u%%  %s of %s ", BAR_COLUMNS, (int)filled, "########################################",
+            bytes > 0 ? (unsigned)(100 * (double)done / (double)bytes) : 0, text, total);
 }
 
 static void clear_progress(void)
@@ -131,8 +130,8 @@ int cmd_load(const struct call *call)
     }
     json_load load = {.input = &input,
                       .path = target.path,
-                      .is_lines = call_option(call, "lines") != NULL || ends_with(name, ".jsonl") ||
-                                  ends_with(name, ".ndjson"),
+                      .is_lines =
+                          call_option(call, "lines") != NULL || ends_with(name, ".jsonl") || ends_with(name, ".ndjson"),
                       .is_plain = call_option(call, "plain") != NULL};
     int rc = shobj_run(target.store, json_load_body, &load);
     clear_progress();

@@ -15,13 +15,13 @@
 
 /* ---- entries */
 
-#define BATCH_MAX 32
+#define BATCH_MAX  32
 #define TEXT_BYTES 64 /* of a value's literal in a tree */
 
 typedef struct entry {
-    char *name;          /* as a path step */
+    char *name; /* as a path step */
     char text[TEXT_BYTES + 8];
-    shobj_value value;   /* only its type, kind and id are good */
+    shobj_value value; /* only its type, kind and id are good */
     bool has_size;
     uint64_t size;
     uint64_t version; /* of objects */
@@ -313,7 +313,7 @@ typedef struct tree {
     const char *name; /* of the root line */
     unsigned level_max;
     struct spool *spool;
-    int status; /* of the spool */
+    int status;                /* of the spool */
     shobj_oid open[LEVEL_MAX]; /* the objects that are being shown */
     unsigned level;
     char prefix[LEVEL_MAX * 8 + 1];
@@ -354,7 +354,8 @@ static int show_entry(tree *t, const entry *e)
         return t->status;
     }
     bool is_cut = t->level >= t->level_max && e->size > 0;
-    snprintf(text, sizeof(text), "/  %s of %" PRIu64 "%s\n", value_type(&e->value), e->size, is_cut ? ", not shown" : "");
+    snprintf(text, sizeof(text), "/  %s of %" PRIu64 "%s\n", value_type(&e->value), e->size,
+             is_cut ? ", not shown" : "");
     put(t, text);
     return is_cut || t->status != 0 ? t->status : show_contents(t, &e->value, e->size);
 }
@@ -437,7 +438,10 @@ int cmd_tree(const struct call *call)
         if (code == EXIT_DONE)
             code = spool_write("\n", 1, &spool) == 0 ? EXIT_DONE : fail_errno(call, "showing a tree");
     } else {
-        *t = (tree){.store = target.store, .path = target.path, .name = name, .level_max = (unsigned)level_max,
+        *t = (tree){.store = target.store,
+                    .path = target.path,
+                    .name = name,
+                    .level_max = (unsigned)level_max,
                     .spool = &spool};
         int rc = shobj_run(target.store, tree_body, t);
         if (t->status != 0)

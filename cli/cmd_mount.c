@@ -14,7 +14,7 @@
 
 #include "target.h"
 
-#define FS_PROGRAM "shobjfs"
+#define FS_PROGRAM   "shobjfs"
 #define WAIT_SECONDS 10
 
 /* Beside this program, where it is really, or in PATH (a name without '/' makes execvp look there). */

@@ -137,7 +137,9 @@ int cmd_set(const struct call *call)
     if (code == EXIT_DONE) {
         json_input input = {.fd = -1, .text = text, .bytes = strlen(text)};
         json_load json = {.input = &input, .path = target.path};
-        set_call set = {.path = target.path, .text = text, .if_value = call_option(call, "if-value"),
+        set_call set = {.path = target.path,
+                        .text = text,
+                        .if_value = call_option(call, "if-value"),
                         .json = call->json ? &json : NULL};
         int rc = shobj_run(target.store, set_body, &set);
         if (rc < 0)

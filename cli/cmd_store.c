@@ -56,14 +56,23 @@ typedef struct counter {
 
 static size_t list_counters(const shobj_stat *s, counter *ret)
 {
-    const counter all[] = {
-        {"file_bytes", s->file_bytes, BYTES}, {"size_bytes", s->size_bytes, BYTES}, {"max_bytes", s->max_bytes, BYTES},
-        {"used_bytes", s->used_bytes, BYTES}, {"free_bytes", s->free_bytes, BYTES}, {"objects", s->objects, PLAIN},
-        {"blocks", s->blocks, PLAIN},         {"commits", s->commits, PLAIN},       {"conflicts", s->conflicts, PLAIN},
-        {"retries", s->retries, PLAIN},       {"recoveries", s->recoveries, PLAIN}, {"collections", s->collections, PLAIN},
-        {"sessions", s->sessions, PLAIN},     {"processes", s->processes, PLAIN},   {"clock", s->clock, PLAIN},
-        {"layout_version", s->layout_version, PLAIN},
-        {"created_ns", (uint64_t)s->created_ns, TIME}};
+    const counter all[] = {{"file_bytes", s->file_bytes, BYTES},
+                           {"size_bytes", s->size_bytes, BYTES},
+                           {"max_bytes", s->max_bytes, BYTES},
+                           {"used_bytes", s->used_bytes, BYTES},
+                           {"free_bytes", s->free_bytes, BYTES},
+                           {"objects", s->objects, PLAIN},
+                           {"blocks", s->blocks, PLAIN},
+                           {"commits", s->commits, PLAIN},
+                           {"conflicts", s->conflicts, PLAIN},
+                           {"retries", s->retries, PLAIN},
+                           {"recoveries", s->recoveries, PLAIN},
+                           {"collections", s->collections, PLAIN},
+                           {"sessions", s->sessions, PLAIN},
+                           {"processes", s->processes, PLAIN},
+                           {"clock", s->clock, PLAIN},
+                           {"layout_version", s->layout_version, PLAIN},
+                           {"created_ns", (uint64_t)s->created_ns, TIME}};
     _Static_assert(sizeof(all) / sizeof(all[0]) <= COUNTER_MAX, "room for all counters");
     memcpy(ret, all, sizeof(all));
     return sizeof(all) / sizeof(all[0]);
@@ -116,7 +125,7 @@ static int summarize(const struct call *call, shobj_store *store)
 }
 
 /* A store's name may end in ':', as the address of its root does. */
-static int open_named(const struct call *call, const shobj_options *options, shobj_store **ret_store)
+static int open_named(const struct call *call, shobj_options *options, shobj_store **ret_store)
 {
     size_t bytes;
     const char *path;
@@ -129,6 +138,10 @@ static int open_named(const struct call *call, const shobj_options *options, sho
     if (name == NULL)
         return fail_errno(call, "opening a store");
     rc = shobj_open(name, options, ret_store);
+    if (rc == SHOBJ_EACCES && options->mode == SHOBJ_OPEN_WRITE) {
+        options->mode = SHOBJ_OPEN_READ; /* a prompt that can only look is better than none */
+        rc = shobj_open(name, options, ret_store);
+    }
     free(name);
     return rc < 0 ? fail(call, rc) : EXIT_DONE;
 }
@@ -333,7 +346,8 @@ static int print_session(const shobj_session_info *info, void *arg)
         return interrupted;
     }
     if (state->first && out_is_terminal())
-        puts("session  process       pid       tid  state         attached         txn    held     commits   conflicts");
+        puts(
+            "session  process       pid       tid  state         attached         txn    held     commits   conflicts");
     state->first = false;
     char text[9][32];
     snprintf(text[0], 32, "%" PRIu32, info->session);

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BLOCK_BYTES (256u << 10)
+#define BLOCK_BYTES  (256u << 10)
 #define ESCAPE_BYTES 6u
 
 struct json_reader {

@@ -15,59 +15,106 @@
 
 #include "out.h"
 
-#define OPTION_JSON                                                                                                    \
-    {                                                                                                                  \
-        0, "json", NULL, "write JSON"                                                                                  \
-    }
-#define OPTIONS_CREATE                                                                                                 \
-    {0, "size", "BYTES", "reserve so much at creation (default 1M; K, M, G and T are powers of 1024)"},                \
-        {0, "max-size", "BYTES", "let the file grow to this size (default 16G)"},                                      \
-        {0, "mode", "OCTAL", "permission bits of the new file (default 600)"}
+/* In the order of help. */
+/* clang-format off */
+#define OPTION_JSON {.name = "json", .help = "write JSON"}
+#define OPTION_INDENT {.name = "indent", .arg = "N", .help = "break lines, with N spaces for each level"}
+#define OPTIONS_CREATE \
+    {.name = "size", .arg = "BYTES", \
+     .help = "reserve so much at creation (default 1M; K, M, G and T are powers of 1024)"}, \
+    {.name = "max-size", .arg = "BYTES", .help = "let the file grow to this size (default 16G)"}, \
+    {.name = "mode", .arg = "OCTAL", .help = "permission bits of the new file (default 600)"}
 
 const struct command commands[] = {
-    {"open", "open a store and show a summary; on a terminal, start a prompt", "STORE", cmd_open, {OPERAND_STORE}, 1, 1,
-     {{0, "create", NULL, "create the store if there is none"}, OPTIONS_CREATE, OPTION_JSON},
-     "At the prompt all commands work, and an address may leave out the store: get /key"},
-    {"create", "create an empty store", "STORE", cmd_create, {OPERAND_STORE}, 1, 1, {OPTIONS_CREATE, OPTION_JSON}, NULL},
-    {"rm", "remove stores", "STORE...", cmd_rm, {OPERAND_STORE, OPERAND_STORE}, 1, -1,
-     {{'f', "force", NULL, "even while processes have it open: they go on with the removed file"}, OPTION_JSON}, NULL},
-    {"ls", "list all stores, or what an object contains", "[ADDRESS]", cmd_ls, {OPERAND_ADDRESS}, 0, 1,
-     {{'l', "long", NULL, "show type, size and version of each (of stores: size and time of the last change)"},
-      {'d', "directory", NULL, "show the object itself instead of what it contains"}, OPTION_JSON},
-     NULL},
-    {"tree", "show an object and all below it as a tree", "ADDRESS", cmd_tree, {OPERAND_ADDRESS}, 1, 1,
-     {{'L', "level", "N", "go down N levels only"}, OPTION_JSON}, NULL},
-    {"get", "print a value as a Python literal", "ADDRESS", cmd_get, {OPERAND_ADDRESS}, 1, 1,
-     {{0, "indent", "N", "break lines, with N spaces for each level"}, OPTION_JSON}, NULL},
-    {"cat", "print a value raw: text and bytes as they are, the rest as JSON", "ADDRESS", cmd_cat, {OPERAND_ADDRESS}, 1,
-     1, {OPTION_JSON}, NULL},
-    {"set", "set a value", "ADDRESS VALUE|-", cmd_set, {OPERAND_ADDRESS, OPERAND_VALUE}, 2, 2,
-     {{0, "json", NULL, "VALUE is JSON, the tags of a dump included"},
-      {0, "if-value", "OLD", "only if OLD, a Python literal, is the value there now (else exit code 4)"}},
-     "VALUE is a Python literal: 42, 1.5, 'text', b'\\x00', (1, 2), [1, {'a': None}]; - reads it from standard input.\n"
-     "At the end of a list's address, /- appends."},
-    {"del", "delete a key, or an element of a list", "ADDRESS", cmd_del, {OPERAND_ADDRESS}, 1, 1, {OPTION_JSON}, NULL},
-    {"stat", "show sizes and counters of a store", "STORE", cmd_stat, {OPERAND_STORE}, 1, 1,
-     {{'i', "interval", "SECONDS", "again and again, with what happened per second"},
-      {'n', "count", "N", "with -i: N times"}, OPTION_JSON},
-     NULL},
-    {"ps", "list the sessions of a store", "STORE", cmd_ps, {OPERAND_STORE}, 1, 1,
-     {{0, "reap", NULL, "first clean up after processes that died"}, OPTION_JSON}, NULL},
-    {"load", "load JSON, JSON Lines or a dump into an address, all or nothing", "ADDRESS [FILE|-]", cmd_load,
-     {OPERAND_ADDRESS, OPERAND_FILE}, 1, 2,
-     {{0, "lines", NULL, "the input is JSON Lines: a list of its values, even if it is one or none"},
-      {0, "plain", NULL, "the tags of a dump mean nothing: {\"$ref\": ...} is a dict"}, OPTION_JSON},
-     "What the address named before is replaced. STORE: is the root, for which the input is one dict."},
-    {"dump", "write a value as exact JSON, which load reads back", "ADDRESS", cmd_dump, {OPERAND_ADDRESS}, 1, 1,
-     {{0, "indent", "N", "break lines, with N spaces for each level"}, OPTION_JSON}, NULL},
-    {"check", "verify a whole store; changes nothing", "STORE", cmd_check, {OPERAND_STORE}, 1, 1, {OPTION_JSON}, NULL},
-    {"mount", "mount a store as a file system", "STORE DIR", cmd_mount, {OPERAND_STORE, OPERAND_DIR}, 2, 2,
-     {{'o', "options", "LIST", "mount options, as shobjfs(1) has them"}, OPTION_JSON}, NULL},
-    {"umount", "unmount a mounted store", "DIR", cmd_umount, {OPERAND_DIR}, 1, 1, {OPTION_JSON}, NULL},
-    {"completion", "print a shell's completion script", "bash|zsh|fish", cmd_completion, {OPERAND_SHELL}, 0, 1,
-     {{0, "addresses", "PREFIX", "print the addresses that begin with PREFIX, for the scripts"}, OPTION_JSON}, NULL},
-    {"help", "explain a command", "[COMMAND]", cmd_help, {OPERAND_COMMAND}, 0, 1, {OPTION_JSON}, NULL},
-    {0}};
+    {.name = "open", .synopsis = "STORE", .run = cmd_open,
+     .summary = "open a store and show a summary; on a terminal, start a prompt",
+     .operands = {OPERAND_STORE}, .operands_min = 1, .operands_max = 1,
+     .options = {{.name = "create", .help = "create the store if there is none"}, OPTIONS_CREATE, OPTION_JSON},
+     .details = "At the prompt all commands work, and an address may leave out the store: get /key"},
+    {.name = "create", .synopsis = "STORE", .run = cmd_create,
+     .summary = "create an empty store",
+     .operands = {OPERAND_STORE}, .operands_min = 1, .operands_max = 1,
+     .options = {OPTIONS_CREATE, OPTION_JSON}},
+    {.name = "rm", .synopsis = "STORE...", .run = cmd_rm,
+     .summary = "remove stores",
+     .operands = {OPERAND_STORE, OPERAND_STORE}, .operands_min = 1, .operands_max = -1,
+     .options = {{.letter = 'f', .name = "force",
+                  .help = "even while processes have it open: they go on with the removed file"}, OPTION_JSON}},
+    {.name = "ls", .synopsis = "[ADDRESS]", .run = cmd_ls,
+     .summary = "list all stores, or what an object contains",
+     .operands = {OPERAND_ADDRESS}, .operands_max = 1,
+     .options = {{.letter = 'l', .name = "long",
+                  .help = "show type, size and version of each (of stores: size and time of the last change)"},
+                 {.letter = 'd', .name = "directory",
+                  .help = "show the object itself instead of what it contains"}, OPTION_JSON}},
+    {.name = "tree", .synopsis = "ADDRESS", .run = cmd_tree,
+     .summary = "show an object and all below it as a tree",
+     .operands = {OPERAND_ADDRESS}, .operands_min = 1, .operands_max = 1,
+     .options = {{.letter = 'L', .name = "level", .arg = "N", .help = "go down N levels only"}, OPTION_JSON}},
+    {.name = "get", .synopsis = "ADDRESS", .run = cmd_get,
+     .summary = "print a value as a Python literal",
+     .operands = {OPERAND_ADDRESS}, .operands_min = 1, .operands_max = 1,
+     .options = {OPTION_INDENT, OPTION_JSON}},
+    {.name = "cat", .synopsis = "ADDRESS", .run = cmd_cat,
+     .summary = "print a value raw: text and bytes as they are, the rest as JSON",
+     .operands = {OPERAND_ADDRESS}, .operands_min = 1, .operands_max = 1,
+     .options = {OPTION_JSON}},
+    {.name = "set", .synopsis = "ADDRESS VALUE|-", .run = cmd_set,
+     .summary = "set a value",
+     .operands = {OPERAND_ADDRESS, OPERAND_VALUE}, .operands_min = 2, .operands_max = 2,
+     .options = {{.name = "json", .help = "VALUE is JSON, the tags of a dump included"},
+                 {.name = "if-value", .arg = "OLD", .is_literal = true,
+                  .help = "only if OLD, a Python literal, is the value there now (else exit code 4)"}},
+     .details = "VALUE is a Python literal: 42, 1.5, 'text', b'\\x00', (1, 2), [1, {'a': None}]; - reads it from standard "
+                "input.\nAt the end of a list's address, /- appends."},
+    {.name = "del", .synopsis = "ADDRESS", .run = cmd_del,
+     .summary = "delete a key, or an element of a list",
+     .operands = {OPERAND_ADDRESS}, .operands_min = 1, .operands_max = 1,
+     .options = {OPTION_JSON}},
+    {.name = "stat", .synopsis = "STORE", .run = cmd_stat,
+     .summary = "show sizes and counters of a store",
+     .operands = {OPERAND_STORE}, .operands_min = 1, .operands_max = 1,
+     .options = {{.letter = 'i', .name = "interval", .arg = "SECONDS",
+                  .help = "again and again, with what happened per second"},
+                 {.letter = 'n', .name = "count", .arg = "N", .help = "with -i: N times"}, OPTION_JSON}},
+    {.name = "ps", .synopsis = "STORE", .run = cmd_ps,
+     .summary = "list the sessions of a store",
+     .operands = {OPERAND_STORE}, .operands_min = 1, .operands_max = 1,
+     .options = {{.name = "reap", .help = "first clean up after processes that died"}, OPTION_JSON}},
+    {.name = "load", .synopsis = "ADDRESS [FILE|-]", .run = cmd_load,
+     .summary = "load JSON, JSON Lines or a dump into an address, all or nothing",
+     .operands = {OPERAND_ADDRESS, OPERAND_FILE}, .operands_min = 1, .operands_max = 2,
+     .options = {{.name = "lines", .help = "the input is JSON Lines: a list of its values, even if it is one or none"},
+                 {.name = "plain", .help = "the tags of a dump mean nothing: {\"$ref\": ...} is a dict"}, OPTION_JSON},
+     .details = "What the address named before is replaced. STORE: is the root, for which the input is one dict."},
+    {.name = "dump", .synopsis = "ADDRESS", .run = cmd_dump,
+     .summary = "write a value as exact JSON, which load reads back",
+     .operands = {OPERAND_ADDRESS}, .operands_min = 1, .operands_max = 1,
+     .options = {OPTION_INDENT, OPTION_JSON}},
+    {.name = "check", .synopsis = "STORE", .run = cmd_check,
+     .summary = "verify a whole store; changes nothing",
+     .operands = {OPERAND_STORE}, .operands_min = 1, .operands_max = 1,
+     .options = {OPTION_JSON}},
+    {.name = "mount", .synopsis = "STORE DIR", .run = cmd_mount,
+     .summary = "mount a store as a file system",
+     .operands = {OPERAND_STORE, OPERAND_DIR}, .operands_min = 2, .operands_max = 2,
+     .options = {{.letter = 'o', .name = "options", .arg = "LIST", .help = "mount options, as shobjfs(1) has them"},
+                 OPTION_JSON}},
+    {.name = "umount", .synopsis = "DIR", .run = cmd_umount,
+     .summary = "unmount a mounted store",
+     .operands = {OPERAND_DIR}, .operands_min = 1, .operands_max = 1,
+     .options = {OPTION_JSON}},
+    {.name = "completion", .synopsis = "bash|zsh|fish", .run = cmd_completion,
+     .summary = "print a shell's completion script",
+     .operands = {OPERAND_SHELL}, .operands_max = 1,
+     .options = {{.name = "addresses", .arg = "PREFIX",
+                  .help = "print the addresses that begin with PREFIX, for the scripts"}, OPTION_JSON}},
+    {.name = "help", .synopsis = "[COMMAND]", .run = cmd_help,
+     .summary = "explain a command",
+     .operands = {OPERAND_COMMAND}, .operands_max = 1,
+     .options = {OPTION_JSON}},
+    {.name = NULL}};
+/* clang-format on */
 
 volatile sig_atomic_t interrupted;
 

@@ -1,8 +1,9 @@
 /*
  * prompt.c: the interactive prompt: lines with history and completion by libedit, split into words, run as commands.
  *
- * Words are separated by blanks; quotes '..' and "..", and backslashes, keep blanks in a word, as in a shell. The value of
- * `set` is the rest of the line just as it stands, so that literals need no second quoting: set /name 'a b'
+ * Words are separated by blanks; quotes '..' and "..", and backslashes, keep blanks in a word, as in a shell. Literals need
+ * no second quoting: the value of `set` is the rest of the line just as it stands, set /name 'a b', and an option's value
+ * that is a literal keeps its quotes.
  */
 #include "prompt.h"
 
@@ -16,18 +17,20 @@
 
 #include "target.h"
 
-#define WORD_MAX 64
+#define WORD_MAX    64
 #define HISTORY_MAX 1000
 
 /* ---- words */
 
 typedef struct words {
-    char *text; /* of all words, each NUL-terminated */
+    char *text; /* of all words, each NUL-terminated, then room for as much again */
     char *word[WORD_MAX + 1];
-    size_t from[WORD_MAX]; /* where each begins in the line */
+    size_t from[WORD_MAX], to[WORD_MAX]; /* where each stands in the line */
     int count;
+    const char *error; /* why the line can't be split */
 } words;
 
+/* Returns where the word ends, NULL if that is inside a quote. */
 static const char *copy_word(const char *at, char **to)
 {
     char quote = '\0';
@@ -42,49 +45,69 @@ static const char *copy_word(const char *at, char **to)
             *(*to)++ = *at;
     }
     *(*to)++ = '\0';
-    return at;
+    return quote == '\0' ? at : NULL;
 }
 
-/* False if there are too many or no memory. */
 static bool split(const char *line, words *ret)
 {
-    *ret = (words){.text = malloc(2 * strlen(line) + 2)};
+    *ret = (words){.text = malloc(4 * strlen(line) + 4), .error = "out of memory"};
     char *to = ret->text;
     const char *at = line;
     while (ret->text != NULL) {
         at += strspn(at, " \t");
         if (*at == '\0')
             return true;
+        ret->error = "the line has too many words";
         if (ret->count == WORD_MAX)
             break;
         ret->from[ret->count] = (size_t)(at - line);
-        ret->word[ret->count++] = to;
+        ret->word[ret->count] = to;
+        ret->error = "a quote is not closed";
         at = copy_word(at, &to);
+        if (at == NULL)
+            break;
+        ret->to[ret->count++] = (size_t)(at - line);
     }
     return false;
 }
 
-/* The word with which a value begins that reaches to the end of the line, or -1. */
-static int value_word(const words *w)
+/* The option that takes the next word as its value; NULL if this word is no such option. */
+static const struct option *valued_option(const struct command *command, const char *word)
+{
+    for (int i = 0; i < OPTION_MAX && command->options[i].name != NULL; i++) {
+        const struct option *o = &command->options[i];
+        bool is_it = strncmp(word, "--", 2) == 0 ? strcmp(word + 2, o->name) == 0
+                                                 : word[0] == '-' && word[1] == o->letter && word[2] == '\0';
+        if (is_it && o->arg != NULL)
+            return o;
+    }
+    return NULL;
+}
+
+/* Puts literals in as they stand in the line: option values that are some, and the rest of the line for a value. */
+static void take_literals(words *w, const char *line)
 {
     const struct command *command = command_find(w->word[0]);
+    char *raw = w->text + 2 * strlen(line) + 2;
     int operand = 0;
     for (int i = 1; command != NULL && i < w->count; i++) {
-        const char *word = w->word[i];
-        if (word[0] == '-' && word[1] != '\0' && operand == 0) {
-            /* An option; one with a value of its own takes the next word, unless it has "=". */
-            for (int o = 0; o < OPTION_MAX && command->options[o].name != NULL; o++) {
-                if (strncmp(word, "--", 2) == 0 && strcmp(word + 2, command->options[o].name) == 0 &&
-                    command->options[o].arg != NULL)
-                    i++;
+        const struct option *option = valued_option(command, w->word[i]);
+        if (option != NULL && option->is_literal && i + 1 < w->count) {
+            size_t bytes = w->to[i + 1] - w->from[i + 1];
+            w->word[i + 1] = memcpy(raw, line + w->from[i + 1], bytes);
+            raw[bytes] = '\0';
+            raw += bytes + 1;
+        }
+        if (option != NULL) {
+            i++;
+        } else if (w->word[i][0] != '-' || operand > 0) {
+            if (command->operands[operand < OPERAND_MAX ? operand : OPERAND_MAX] == OPERAND_VALUE) {
+                w->word[i] = (char *)line + w->from[i];
+                w->count = i + 1;
             }
-        } else if (command->operands[operand < OPERAND_MAX ? operand : OPERAND_MAX] == OPERAND_VALUE) {
-            return i;
-        } else {
             operand++;
         }
     }
-    return -1;
 }
 
 /* ---- completion */
@@ -132,32 +155,25 @@ static void add_options(const struct command *command, const char *text)
     }
 }
 
-static void find_candidates(const char *text, int start)
+/* What may stand behind these words, beginning with `text`. */
+static void find_candidates(const words *w, const char *text)
 {
-    words w;
-    char *before = strndup(rl_line_buffer, (size_t)start);
-    if (before == NULL || !split(before, &w)) {
-        free(before);
-        return;
-    }
-    const struct command *command = w.count > 0 ? command_find(w.word[0]) : NULL;
+    const struct command *command = w->count > 0 ? command_find(w->word[0]) : NULL;
     int operand = -1;
-    for (int i = 0; i < w.count; i++)
-        operand += w.word[i][0] != '-';
+    for (int i = 0; i < w->count; i++)
+        operand += w->word[i][0] != '-';
     operand = operand < 0 ? 0 : operand > OPERAND_MAX ? OPERAND_MAX : operand;
-    if (w.count == 0 || (command != NULL && command->operands[operand] == OPERAND_COMMAND)) {
+    enum operand kind = command != NULL ? command->operands[operand] : OPERAND_NONE;
+    if (w->count == 0 || kind == OPERAND_COMMAND) {
         for (const struct command *c = commands; c->name != NULL; c++)
             add_candidate(c->name, (void *)text);
-        if (w.count == 0)
+        if (w->count == 0)
             add_candidate("exit", (void *)text);
     } else if (command != NULL && text[0] == '-') {
         add_options(command, text);
-    } else if (command != NULL &&
-               (command->operands[operand] == OPERAND_STORE || command->operands[operand] == OPERAND_ADDRESS)) {
+    } else if (kind == OPERAND_STORE || kind == OPERAND_ADDRESS) {
         complete_address(prompt_store, text, add_candidate, (void *)text);
     }
-    free(w.text);
-    free(before);
 }
 
 static char *next_candidate(const char *text, int state)
@@ -170,8 +186,13 @@ static char *next_candidate(const char *text, int state)
 /* A container's path goes on: no blank behind its '/'. */
 static char **complete(const char *text, int start, int end)
 {
+    words before = {0};
+    char *line = strndup(rl_line_buffer, (size_t)start);
     clear_candidates();
-    find_candidates(text, start);
+    if (line != NULL && split(line, &before))
+        find_candidates(&before, text);
+    free(before.text);
+    free(line);
     rl_attempted_completion_over = found.count > 0;
     bool goes_on = found.count == 1 && found.list[0][strlen(found.list[0]) - 1] == '/';
     rl_completion_append_character = goes_on ? '\0' : ' ';
@@ -213,13 +234,9 @@ static void run_line(const char *line, shobj_store *store)
 {
     words w;
     if (!split(line, &w)) {
-        fprintf(stderr, "shobj: the line has too many words\n");
+        fprintf(stderr, "shobj: %s\n", w.error);
     } else if (w.count > 0) {
-        int value = value_word(&w);
-        if (value > 0) {
-            w.word[value] = (char *)line + w.from[value];
-            w.count = value + 1;
-        }
+        take_literals(&w, line);
         w.word[w.count] = NULL;
         command_run(w.count, w.word, store);
         fflush(stdout);

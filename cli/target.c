@@ -18,7 +18,7 @@ static bool is_relative(const struct call *call, const char *address)
 /* A store that the prompt has open is mapped already: another mode would contradict. */
 static enum shobj_open_mode mode_at_prompt(const struct call *call, enum shobj_open_mode mode)
 {
-    return call->prompt_store == NULL ? mode
+    return call->prompt_store == NULL              ? mode
            : shobj_is_readonly(call->prompt_store) ? SHOBJ_OPEN_READ
                                                    : SHOBJ_OPEN_WRITE;
 }
@@ -56,7 +56,8 @@ int target_open(const struct call *call, const char *address, enum shobj_open_mo
     return EXIT_DONE;
 }
 
-int target_open_store(const struct call *call, const char *address, enum shobj_open_mode mode, struct target *ret_target)
+int target_open_store(const struct call *call, const char *address, enum shobj_open_mode mode,
+                      struct target *ret_target)
 {
     int code = target_open(call, address, mode, ret_target);
     if (code == EXIT_DONE && ret_target->path[0] != '\0') {
@@ -102,8 +103,8 @@ static int render_body(shobj_store *store, void *arg)
     return rc < 0 ? rc : shobj_render(store, &value, r->form, r->indent, r->depth_max, render_write, r);
 }
 
-int target_render(const struct call *call, const struct target *target, enum shobj_form form, unsigned indent, unsigned depth_max,
-                  struct spool *spool)
+int target_render(const struct call *call, const struct target *target, enum shobj_form form, unsigned indent,
+                  unsigned depth_max, struct spool *spool)
 {
     render_call r = {.target = target, .form = form, .indent = indent, .depth_max = depth_max, .spool = spool};
     int rc = shobj_run(target->store, render_body, &r);
@@ -119,8 +120,8 @@ int target_render(const struct call *call, const struct target *target, enum sho
 
 const char *value_type(const shobj_value *value)
 {
-    static const char *const names[] = {"absent", "None", "bool", "int",   "int",   "float",
-                                        "complex", "str", "bytes", "tuple", "frozenset"};
+    static const char *const names[] = {"absent",  "None", "bool",  "int",   "int",      "float",
+                                        "complex", "str",  "bytes", "tuple", "frozenset"};
     if (value->type == SHOBJ_OBJECT)
         return value->kind == SHOBJ_KIND_DICT ? "dict" : value->kind == SHOBJ_KIND_LIST ? "list" : "object";
     return value->type < sizeof(names) / sizeof(names[0]) ? names[value->type] : "?";
@@ -133,17 +134,14 @@ int value_size(shobj_store *store, const shobj_value *value, bool *ret_has_size,
     case SHOBJ_STR:
     case SHOBJ_BYTES:
     case SHOBJ_TUPLE:
-    case SHOBJ_FROZENSET:
-        *ret_size = value->count;
-        return 0;
+    case SHOBJ_FROZENSET: *ret_size = value->count; return 0;
     case SHOBJ_OBJECT:
         if (value->kind == SHOBJ_KIND_DICT)
             return shobj_dict_len(store, value->oid, ret_size);
         if (value->kind == SHOBJ_KIND_LIST)
             return shobj_list_len(store, value->oid, ret_size);
         break;
-    default:
-        break;
+    default: break;
     }
     *ret_has_size = false;
     return 0;

@@ -17,13 +17,14 @@ struct target {
  * target_close() is due after 0 only. */
 int target_open(const struct call *call, const char *address, enum shobj_open_mode mode, struct target *ret_target);
 /* The same for an operand that names a whole store. */
-int target_open_store(const struct call *call, const char *address, enum shobj_open_mode mode, struct target *ret_target);
+int target_open_store(const struct call *call, const char *address, enum shobj_open_mode mode,
+                      struct target *ret_target);
 void target_close(struct target *target);
 
 /* Reads value and text in one transaction, however long that takes under contention, into the spool. 0 or an exit
  * code, with the reason printed. */
-int target_render(const struct call *call, const struct target *target, enum shobj_form form, unsigned indent, unsigned depth_max,
-                  struct spool *spool);
+int target_render(const struct call *call, const struct target *target, enum shobj_form form, unsigned indent,
+                  unsigned depth_max, struct spool *spool);
 
 /* The name of a value's type: "dict", "int". */
 const char *value_type(const shobj_value *value);
