@@ -56,7 +56,8 @@ def fill_dict(store: shobj.Store, rng: random.Random, sizes: tuple[int, int] | N
     count = fill_until_full(add)
     ensure(f"key {len(model)} of {count}" not in shared, "the key that did not fit is there")
     ensure(shared == model, "the dict is not what was stored before it was full")
-    for key in rng.sample(sorted(model), len(model) // 4):
+    first = rng.randrange(len(model) // 2)
+    for key in list(model)[first : first + len(model) // 4]:
         del shared[key]
         del model[key]
     again = fill_until_full(add)
@@ -77,8 +78,10 @@ def fill_list(store: shobj.Store, rng: random.Random, sizes: tuple[int, int] | N
 
     fill_until_full(add)
     ensure(len(shared) == len(model) and shared == model, "the list is not what was stored before it was full")
-    del shared[: len(model) // 4]
-    del model[: len(model) // 4]
+    first = rng.randrange(len(model) // 2)
+    for _ in range(len(model) // 4):
+        del shared[first]
+    del model[first : first + len(model) // 4]
     again = fill_until_full(add)
     ensure(again > 0, "after deleting a quarter of the list not one could be appended")
     ensure(shared == model, "the list is not what was stored before it was full again")

@@ -383,7 +383,8 @@ static int look_afterwards(int64_t workers, const int64_t *deaths_since)
     shobj_stat stat;
 
     look_up(&w, workers);
-    must(shobj_reap(w.store, NULL), "reaping");
+    unsigned reaped;
+    must(shobj_reap(w.store, &reaped), "reaping");
     must(shobj_run(w.store, look_at_all, &w), "the last audit");
     if (w.wrong[0] != '\0') {
         printf("FAILED: %s\n", w.wrong);
@@ -399,7 +400,7 @@ static int look_afterwards(int64_t workers, const int64_t *deaths_since)
             failures++;
         }
     }
-    shobj_value root = {.type = SHOBJ_OBJECT, .oid = shobj_root(w.store)};
+    shobj_value root = {.type = SHOBJ_OBJECT, .kind = SHOBJ_KIND_DICT, .oid = shobj_root(w.store)};
     must(shobj_render(w.store, &root, SHOBJ_FORM_DUMP, 0, 0, print_nothing, &bytes), "reading everything");
     int rc = shobj_check(w.store, print_problem, NULL, &problems);
     failures += rc != 0 || problems != 0;
