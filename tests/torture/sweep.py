@@ -6,7 +6,8 @@ to meet its end one fault point later:
 
   kill   it dies there. Whoever comes next finds what the steps done so far made, or one step more, nothing in between,
          can change everything at once, and the store is whole;
-  stop   it is stopped there. Others read meanwhile, without waiting, the same; continued, it goes on to the end;
+  stop   it is stopped there. Others read meanwhile, without waiting (but for the moments between the decision of a
+         commit and its end), the same; continued, it goes on to the end;
   twice  it dies there, and who comes next dies, too, a few fault points into the clean-up or what follows;
   fail   the store says there that it is full. The step raises StoreFullError and has changed nothing; done again, it
          works, and so do the steps after it.
@@ -29,6 +30,7 @@ from pathlib import Path
 import shobj
 
 WAIT_SECONDS = 20
+PATIENCE_SECONDS = 0.3
 KINDS = ("kill", "stop", "twice", "fail")
 
 # -------------------------------------------------------------------------------------------------------------- steps
@@ -203,6 +205,25 @@ class Sweep:
         if status != 0:
             raise Wrong(f"{life.__name__} ended with status {status}")
 
+    def look_beside(self, stopped: int) -> None:
+        """Looks, while one is stopped: at once, unless that one has decided a commit and not finished it."""
+        looking = self.start(None, self.look)
+        if (status := ended(looking, PATIENCE_SECONDS)) is None:
+            committing = ended(self.start(None, self.say_if_committing, stopped), WAIT_SECONDS) == 0
+            if committing:
+                os.kill(looking, signal.SIGKILL)
+                os.waitpid(looking, 0)
+                return
+            status = wait_for(looking, 0)
+        if status != 0:
+            raise Wrong(f"a reader beside the stopped process ended with status {status}")
+
+    def say_if_committing(self, pid: int) -> None:
+        with shobj.open_store(self.path, flag="w") as store:
+            states = [session["state"] for session in store.sessions() if session["pid"] == pid]
+        if states != ["committing"]:
+            raise Wrong(f"a reader waits for a process in state {states}")
+
     def run(self, kind: str, passage: int) -> bool:
         """One run; True if the fault point was met (for certain)."""
         self.apart(self.create)
@@ -212,7 +233,7 @@ class Sweep:
         met = True
         if os.WIFSTOPPED(status):
             try:
-                self.apart(self.look)
+                self.look_beside(pid)
             finally:
                 os.kill(pid, signal.SIGCONT)
                 status = wait_for(pid, 0)
@@ -239,14 +260,21 @@ class Sweep:
             self.check(store)
 
 
-def wait_for(pid: int, options: int) -> int:
-    """The status of a child that ends (or stops); one that does neither in time is killed."""
-    deadline = time.monotonic() + WAIT_SECONDS
+def ended(pid: int, seconds: float, options: int = 0) -> int | None:
+    """The status of a child that ends (or, with WUNTRACED, stops) within this time."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        ended, status = os.waitpid(pid, options | os.WNOHANG)
-        if ended:
+        met, status = os.waitpid(pid, options | os.WNOHANG)
+        if met:
             return status
         time.sleep(0.0005)
+    return None
+
+
+def wait_for(pid: int, options: int) -> int:
+    """The status of a child that must end (or stop); one that does not is killed."""
+    if (status := ended(pid, WAIT_SECONDS, options)) is not None:
+        return status
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     raise Wrong(f"a process hangs: no end of it within {WAIT_SECONDS} s")
