@@ -288,6 +288,24 @@ static bool is_reachable(void *arg, uint64_t off)
     return is_seen(arg, off);
 }
 
+/* Is the slab's owner somebody? Sessions come and go meanwhile: it counts only if the slab still names the same one. */
+static bool has_owner(checker *c, uint64_t slab)
+{
+    for (int i = 0; i < 100; i++) {
+        sho_slab_info before, after;
+        if (sho_slab_info_get(c->region, slab, &before) || before.owner == 0)
+            return true;
+        bool used = before.owner <= sho_region_slot_count(c->region) &&
+                    sho_load_acquire(&sho_region_slot(c->region, before.owner - 1)->process) != 0;
+        if (used)
+            return true;
+        if (sho_slab_info_get(c->region, slab, &after) || after.owner != before.owner)
+            continue;
+        return false;
+    }
+    return true;
+}
+
 static void check_slab(checker *c, uint64_t slab)
 {
     sho_slab_info info;
@@ -302,8 +320,11 @@ static void check_slab(checker *c, uint64_t slab)
     if (info.kind != SHM_SLAB_NODES && info.kind != SHM_SLAB_BOXES)
         return;
     /* An owner at work changes its list under our eyes: what stands still is judged. */
-    if (info.owner != 0 && info.owner != c->s->slot_index + 1)
+    if (info.owner != 0 && info.owner != c->s->slot_index + 1) {
+        if (!has_owner(c, slab))
+            say(c, "slab %llu: belongs to session %u, which is free", (unsigned long long)slab, info.owner - 1);
         return;
+    }
     const char *what = sho_slab_list_check(c->region, slab, c->exact ? is_reachable : NULL, c);
     if (what != NULL)
         say(c, "slab %llu: %s", (unsigned long long)slab, what);

@@ -15,6 +15,7 @@ static struct {
     enum sho_fault_kind kind;
     uint64_t passage;
     const char *name;
+    void (*call)(void);
     _Atomic uint64_t count;
 } plan;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -48,6 +49,13 @@ void sho_fault_plan(enum sho_fault_kind kind, uint64_t passage, const char *name
     atomic_store(&plan.count, 0);
 }
 
+void sho_fault_plan_call(void (*call)(void), uint64_t passage, const char *name)
+{
+    sho_fault_plan(SHO_FAULT_NONE, passage, name);
+    plan.call = call;
+    plan.kind = SHO_FAULT_CALL;
+}
+
 uint64_t sho_fault_passages(void)
 {
     return atomic_load(&plan.count);
@@ -70,6 +78,9 @@ bool sho_fault_hit(const char *name)
         return false;
     case SHO_FAULT_FAIL:
         return true;
+    case SHO_FAULT_CALL:
+        plan.call();
+        return false;
     case SHO_FAULT_NONE:
         break;
     }

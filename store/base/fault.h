@@ -12,10 +12,14 @@
 
 #ifdef SHOBJ_FAULTS
 
-enum sho_fault_kind { SHO_FAULT_NONE, SHO_FAULT_KILL, SHO_FAULT_STOP, SHO_FAULT_FAIL };
+enum sho_fault_kind { SHO_FAULT_NONE, SHO_FAULT_KILL, SHO_FAULT_STOP, SHO_FAULT_FAIL, SHO_FAULT_CALL };
 
 /* `name` NULL: every point counts. The string must stay. Resets the count of passages. */
 void sho_fault_plan(enum sho_fault_kind kind, uint64_t passage, const char *name);
+
+/* Strikes by calling `call` in the thread that passes: a test lets others run in between. The calls which that makes
+ * pass fault points, too. */
+void sho_fault_plan_call(void (*call)(void), uint64_t passage, const char *name);
 
 /* Passages since the last plan. */
 uint64_t sho_fault_passages(void);

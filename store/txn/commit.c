@@ -68,8 +68,10 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
 {
     struct shm_node *node =
         (struct shm_node *)sho_region_at(region, SHM_RECORD_OFF(sho_load(&write->node)), SHM_NODE_BYTES(1));
-    if (node != NULL && sho_load(&node->orec) == lock)
-        sho_cas(&node->orec, lock, sho_load(&write->base) & ~SHM_WRITE_FREES);
+    if (node == NULL || sho_load(&node->orec) != lock)
+        return;
+    (void)sho_fault("commit.before_release");
+    sho_cas(&node->orec, lock, sho_load(&write->base) & ~SHM_WRITE_FREES);
 }
 
 static bool entry_changes(const sho_entry *e)

@@ -237,6 +237,7 @@ static void free_block(sho_heap *heap, sho_region *region, uint64_t off)
     }
     (void)sho_fault("block.free");
     sho_heap_give(heap, off);
+    (void)sho_fault("block.freed");
 }
 
 void sho_log_free_blocks(sho_heap *heap, sho_region *region, struct shm_slot *slot, sho_log_pos from, bool committed)

@@ -10,9 +10,9 @@
  *   COMMITTED, SINGLE    it has decided and will store within a few instructions of running: sleep for growing
  *                        moments; if it is dead, recover it.
  *
- * Giving back (for an attempt `seq` of another slot): find the node's record in that slot's log, then look at the
- * state again. If it still says ABORTED(seq) the log was that attempt's while it was read, for the owner changes its log
- * only in a later one. The orec is swapped from exactly (slot, seq), which never comes back, so a late swap fails.
+ * Giving back (for an attempt `seq` of another slot, seen ABORTED): find the node's record in that slot's log and swap the
+ * orec from exactly (slot, seq) to the base it names. The owner changes its log only in a later attempt, and leaves
+ * this one only when no orec carries it: if the swap succeeds, the log was that attempt's when it was read.
  *
  * A lock that names an attempt which its slot has left is damage: owners leave a seq only when no orec carries it
  * (commit.c, C4). State and orec are read in this order: orec, state, orec.
@@ -28,7 +28,7 @@
 #define WAIT_NS_MAX 20000000u
 #define PROBE_AFTER_SLEEPS 2u
 
-/* Gives the node back to its logged base if the attempt is ABORTED. */
+/* Gives the node of an ABORTED attempt back to its logged base. */
 static void give_back(sho_region *region, struct shm_slot *slot, struct shm_node *node, uint64_t lock)
 {
     uint64_t off = (uint64_t)((uint8_t *)node - region->base);
@@ -40,11 +40,9 @@ static void give_back(sho_region *region, struct shm_slot *slot, struct shm_node
         if (SHM_RECORD_TYPE(first) != SHM_RECORD_WRITE || SHM_RECORD_OFF(first) != off)
             continue;
         uint64_t base = sho_load(&((struct shm_write *)record)->base) & ~SHM_WRITE_FREES;
-        sho_fence_acquire(); /* the log was read before the state below */
-        if (sho_load_acquire(&slot->state) == SHM_STATE(SHM_OREC_SEQ(lock), SHM_ABORTED) && !SHM_OREC_IS_LOCKED(base)) {
-            (void)sho_fault("wait.give_back");
+        (void)sho_fault("wait.give_back");
+        if (!SHM_OREC_IS_LOCKED(base))
             sho_cas(&node->orec, lock, base);
-        }
         return;
     }
 }

@@ -10,7 +10,6 @@
 
 #define NODES 12
 #define START 1000
-#define LEAK_BLOCKS_PER_KILL 2
 
 static shobj_store *store;
 static uint64_t nodes[NODES];
@@ -121,6 +120,8 @@ static uint64_t value_of(uint64_t off)
     return value;
 }
 
+static int parts; /* blocks that the lone node has: its box and its child */
+
 /* The lone node's box and child are what the victim made of them, whole. */
 static int look_body(sho_session *s)
 {
@@ -142,11 +143,19 @@ static int look_body(sho_session *s)
     }
     if ((rc = sho_op_check(s)))
         return rc;
+    parts = (box != 0) + (child_off != 0);
     CHECK_INT(number, 4711);
     CHECK_INT(SHM_HEADER_KIND(header), box != 0 ? SHM_BOX_BYTES : 0);
     for (int i = 0; i < 8; i++)
         CHECK_INT(stamps[i], box);
     return 0;
+}
+
+static void look(void)
+{
+    int rc;
+    SHO_OP(session_of(store), rc, look_body(session_of(store)));
+    CHECK_INT(rc, 0);
 }
 
 static void check_whole(void)
@@ -157,12 +166,11 @@ static void check_whole(void)
         CHECK_INT(value_of(nodes[i]) - START, i % 2 ? START - first : first - START);
     CHECK_INT(shobj_run(store, move_body, NULL), 0); /* nothing is locked */
     CHECK_INT(node_add(store, lone, 1, true), 0);
-    int rc;
-    SHO_OP(session_of(store), rc, look_body(session_of(store)));
-    CHECK_INT(rc, 0);
+    look(); /* before all of the dead has been recovered, and after */
     unsigned reaped;
     shobj_stat stat;
     CHECK_INT(shobj_reap(store, &reaped), 0);
+    look();
     CHECK_INT(shobj_stat_get(store, &stat), 0);
     CHECK_INT(stat.sessions, 1);
     CHECK_INT(stat.processes, 1);
@@ -181,16 +189,37 @@ static uint64_t blocks(void)
     return stat.blocks;
 }
 
+/* How often the victim passes the points at which a block is out of its free list and in no log. */
+static unsigned passages(const char *name)
+{
+    int status;
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        sho_fault_plan(SHO_FAULT_NONE, 0, name);
+        victim();
+        _exit((int)sho_fault_passages());
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    check_whole();
+    return (unsigned)WEXITSTATUS(status);
+}
+
 static unsigned sweep_kill(void)
 {
-    unsigned kills = 0;
+    unsigned kills = 0, lost = 0;
+    unsigned may_lose = passages("node.taken") + passages("box.taken") + passages("block.free");
     for (uint64_t k = 1;; k++) {
-        uint64_t before = blocks();
+        uint64_t before = blocks() - (uint64_t)parts;
         bool struck = run_child(victim, SHO_FAULT_KILL, k);
         check_whole();
-        CHECK(blocks() <= before + LEAK_BLOCKS_PER_KILL + 2); /* 2: the lone node's box and child */
-        if (!struck)
+        CHECK(blocks() - (uint64_t)parts >= before);
+        CHECK(blocks() - (uint64_t)parts <= before + struck); /* one block at most is lost */
+        lost += (unsigned)(blocks() - (uint64_t)parts - before);
+        if (!struck) {
+            CHECK(lost <= may_lose);
             return kills;
+        }
         kills++;
     }
 }

@@ -3,6 +3,7 @@
  */
 #include <pthread.h>
 
+#include "base/fault.h"
 #include "nodes.h"
 
 #define ACCOUNTS 8
@@ -173,6 +174,186 @@ static void test_two_stores(void)
     shobj_txn_abort(first);
 }
 
+/* What an operation has read counts even if it failed, also when it had taken memory before it did. */
+static int fail_body(sho_session *s, uint64_t off)
+{
+    sho_view view;
+    uint64_t box;
+    sho_word *words;
+    int rc = sho_op_read(s, off, NODE_KIND, &view);
+    if (rc || (rc = sho_op_new_box(s, SHM_BOX_BYTES, 0, 8, &box, &words)))
+        return rc;
+    return SHOBJ_ENOTFOUND;
+}
+
+static void test_failed_reads(void)
+{
+    uint64_t a = node_new(first, 1), b = node_new(first, 1);
+    int rc;
+    CHECK_INT(shobj_txn_begin(first), 0);
+    SHO_OP(session_of(first), rc, fail_body(session_of(first), a));
+    CHECK_INT(rc, SHOBJ_ENOTFOUND);
+    CHECK_INT(node_add(first, b, 1, false), 0);
+    elsewhere(a, 1, true);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ECONFLICT);
+}
+
+/* Two words of a node, read with a change between them, are never believed. */
+static uint64_t torn_off;
+
+static int twin_set_body(sho_session *s, uint64_t off, uint64_t value)
+{
+    sho_view view;
+    int rc = sho_op_read(s, off, NODE_KIND, &view);
+    if (rc || (rc = sho_op_write(s, &view)))
+        return rc;
+    sho_op_leaf(s);
+    if ((rc = sho_op_check(s)))
+        return rc;
+    sho_op_set(s, &view, 0, value);
+    sho_op_set(s, &view, 1, value);
+    return 0;
+}
+
+static void *twin_set_thread(void *arg)
+{
+    int rc;
+    SHO_OP(session_of(second), rc, twin_set_body(session_of(second), torn_off, *(uint64_t *)arg));
+    CHECK_INT(rc, 0);
+    shobj_detach(second);
+    return NULL;
+}
+
+static void twin_set_elsewhere(uint64_t value)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, twin_set_thread, &value) == 0);
+    pthread_join(thread, NULL);
+}
+
+static int twin_get_body(sho_session *s, int *tries, uint64_t *a, uint64_t *b)
+{
+    sho_view view;
+    int rc = sho_op_read(s, torn_off, NODE_KIND, &view);
+    if (rc)
+        return rc;
+    *a = sho_view_word(&view, 0);
+    if (++*tries == 1)
+        twin_set_elsewhere(7);
+    *b = sho_view_word(&view, 1);
+    return 0;
+}
+
+static void test_torn(bool in_transaction)
+{
+    int rc, tries = 0;
+    uint64_t a, b;
+    torn_off = node_new(first, 0);
+    if (in_transaction)
+        CHECK_INT(shobj_txn_begin(first), 0);
+    SHO_OP(session_of(first), rc, twin_get_body(session_of(first), &tries, &a, &b));
+    CHECK_INT(rc, 0);
+    CHECK_INT(tries, 2);
+    CHECK_INT(a, 7);
+    CHECK_INT(b, 7);
+    if (in_transaction)
+        CHECK_INT(shobj_txn_commit(first), 0);
+}
+
+/* Versions of a node only grow, whichever way it is written; and each attempt has a seq of its own. */
+static uint64_t version_of(uint64_t off)
+{
+    return sho_load(&((struct shm_node *)(first->region->base + off))->orec);
+}
+
+static void test_versions(void)
+{
+    uint64_t a = node_new(first, 0), last = version_of(a);
+    uint64_t seq = session_of(first)->seq;
+    for (int i = 0; i < 50; i++) {
+        /* Single writes run ahead of the clock; a full commit must come out above them. */
+        CHECK_INT(node_add(first, a, 1, i % 5 != 0), 0);
+        CHECK(!SHM_OREC_IS_LOCKED(version_of(a)) && version_of(a) > last);
+        last = version_of(a);
+        CHECK(session_of(first)->seq > seq);
+        seq = session_of(first)->seq;
+        CHECK(SHM_SEQ(sho_load(&session_of(first)->slot->state)) == seq);
+    }
+}
+
+/* While a single write holds its lock others move the clock: its version comes out above what they saw. */
+static uint64_t other_off, seen_clock;
+
+static void move_clock(void)
+{
+    for (int i = 0; i < 10; i++)
+        elsewhere(other_off, 1, false);
+    seen_clock = sho_load(&first->region->sb->clock);
+}
+
+static void test_single_version(void)
+{
+    uint64_t a = node_new(first, 0);
+    other_off = node_new(first, 0);
+    sho_fault_plan_call(move_clock, 1, "single.locked");
+    CHECK_INT(node_add(first, a, 1, true), 0);
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    CHECK(seen_clock > 0 && version_of(a) > seen_clock);
+}
+
+/* Another one aborts a slow committer and changes its node: what the slow one does afterwards must not undo that. */
+static uint64_t slow_off;
+
+static uint64_t overtaken_version;
+
+static void overtake(void)
+{
+    elsewhere(slow_off, 100, true);
+    overtaken_version = version_of(slow_off);
+}
+
+static void test_overtaken(const char *point)
+{
+    uint64_t b = node_new(first, 0);
+    slow_off = node_new(first, 0);
+    sho_fault_plan_call(overtake, 1, point);
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_add(first, slow_off, 1, false), 0);
+    CHECK_INT(node_add(first, b, 1, false), 0);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ECONFLICT);
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    CHECK_INT(value_of(first, slow_off), 100);
+    CHECK_INT(value_of(first, b), 0);
+    CHECK(!SHM_OREC_IS_LOCKED(version_of(b)));
+}
+
+/* The same when the slow one is about to give its locks back by itself. */
+static uint64_t blocker_off;
+
+static void overtake_release(void)
+{
+    sho_fault_plan_call(overtake, 1, "commit.before_release");
+    elsewhere(blocker_off, 1, true); /* its read of this node is stale: it will release */
+}
+
+static void test_overtaken_release(void)
+{
+    uint64_t value;
+    blocker_off = node_new(first, 0);
+    slow_off = node_new(first, 0);
+    sho_fault_plan_call(overtake_release, 1, "commit.locked_all");
+    CHECK_INT(shobj_txn_begin(first), 0);
+    CHECK_INT(node_get(first, blocker_off, &value), 0);
+    CHECK_INT(node_add(first, slow_off, 1, false), 0);
+    CHECK_INT(shobj_txn_commit(first), SHOBJ_ECONFLICT);
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    uint64_t after = version_of(slow_off);
+    CHECK_INT(value_of(first, slow_off), 100);
+    CHECK_INT(node_add(first, slow_off, 1, true), 0);
+    CHECK(version_of(slow_off) > after);
+    CHECK_INT(after, overtaken_version);
+}
+
 /* A transaction far larger than the log in the slot. */
 static void test_large(void)
 {
@@ -315,6 +496,14 @@ int main(void)
     test_nested();
     test_nested_reads();
     test_two_stores();
+    test_failed_reads();
+    test_torn(false);
+    test_torn(true);
+    test_versions();
+    test_single_version();
+    test_overtaken("commit.locked_all");
+    test_overtaken("commit.before_decide");
+    test_overtaken_release();
     test_large();
     test_hammer(seed);
     shobj_close(second);
