@@ -147,14 +147,15 @@ static int has_body(sho_session *s, shobj_oid dict, const shobj_key *key, bool *
 {
     sho_dict_path path;
     int rc = locate(s, dict, key, &path);
-    *has = path.found;
+    if (SHO_LIKELY(rc == 0))
+        *has = path.found;
     return rc;
 }
 
 SHOBJ_API int shobj_dict_has(shobj_store *store, shobj_oid dict, const shobj_key *key, bool *ret_has)
 {
     sho_session *s;
-    bool has;
+    bool has = false;
     int rc = sho_session_get(store, &s);
     if (SHO_UNLIKELY(rc))
         return rc;

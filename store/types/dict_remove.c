@@ -377,32 +377,6 @@ static bool may_demote(const sho_dict_path *path, const removal *r)
            sho_view_word(&r->order, SHO_DICT_ORDER_TAIL) == path->chunk.off;
 }
 
-/* What becomes of the chunk. */
-static int removal_gather_chunk(sho_session *s, sho_dict_path *path, removal *r)
-{
-    r->chunk = CHUNK_KEEP;
-    if (may_demote(path, r)) {
-        r->chunk = CHUNK_DEMOTE;
-        return sho_op_write(s, &path->head);
-    }
-    unsigned live = r->array.live - 1;
-    if (live == 0) {
-        if (sho_view_word(&path->chunk, SHO_DICT_CHUNK_PREV) == sho_view_word(&path->chunk, SHO_DICT_CHUNK_NEXT))
-            return sho_dict_damaged(&path->chunk, "the last chunk is empty and the dict is not");
-        r->chunk = CHUNK_UNLINK;
-        return links_gather(s, &path->chunk, &path->chunk, &r->around);
-    }
-    if (r->merge.freed > 0 || live > ABSORB_MAX / 2 || live % 2 == 0)
-        return 0;
-    bool fits;
-    int rc = absorb_try(s, path, &r->array, true, &r->absorb, &fits);
-    if (rc == 0 && !fits)
-        rc = absorb_try(s, path, &r->array, false, &r->absorb, &fits);
-    if (rc == 0 && fits)
-        r->chunk = CHUNK_ABSORB;
-    return rc;
-}
-
 /* The group in which the entry's index word is, and the one that refers to it if it is a spill group. */
 static sho_view *word_group(sho_dict_path *path)
 {
@@ -414,21 +388,54 @@ static sho_view *spill_referrer(sho_dict_path *path)
     return path->spills == 1 ? &path->group : &path->before;
 }
 
-static int removal_gather_index(sho_session *s, sho_dict_path *path, removal *r, uint32_t hash)
+/* What removing one entry can't do without: order node, chunk, group, and the way out of the list for an empty chunk. */
+static int removal_gather(sho_session *s, sho_dict_path *path, removal *r)
 {
-    uint64_t meta = sho_view_word(word_group(path), 0);
-    unsigned left = SHO_DICT_GROUP_COUNT(meta) - 1;
+    r->chunk = CHUNK_KEEP;
     r->merge.freed = 0;
-    if (path->spills > 0) {
-        int rc = left == 0 ? sho_op_write(s, spill_referrer(path)) : 0;
-        return rc ? rc : sho_op_write(s, &path->spill);
+    int rc = sho_op_write(s, &r->order);
+    if (rc || (rc = sho_op_write(s, &path->chunk)) || (rc = sho_op_write(s, word_group(path))) ||
+        (rc = sho_cell_release(s, sho_dict_array_word(&r->array, path->slot, 1))) ||
+        (rc = sho_cell_release(s, sho_dict_array_word(&r->array, path->slot, 2))))
+        return rc;
+    if (path->spills > 0 && SHO_DICT_GROUP_COUNT(sho_view_word(&path->spill, 0)) == 1 &&
+        (rc = sho_op_write(s, spill_referrer(path))))
+        return rc;
+    if (r->array.live > 1)
+        return 0;
+    if (sho_view_word(&path->chunk, SHO_DICT_CHUNK_PREV) == sho_view_word(&path->chunk, SHO_DICT_CHUNK_NEXT))
+        return sho_dict_damaged(&path->chunk, "the last chunk is empty and the dict is not");
+    r->chunk = CHUNK_UNLINK;
+    return links_gather(s, &path->chunk, &path->chunk, &r->around);
+}
+
+/* Which of the ways to a smaller form is due, at most one of chunk and index; *r tells. */
+static int shrink_gather(sho_session *s, sho_dict_path *path, removal *r, uint32_t hash)
+{
+    if (may_demote(path, r)) {
+        int rc = sho_op_write(s, &path->head);
+        if (rc == 0)
+            r->chunk = CHUNK_DEMOTE;
+        return rc;
     }
-    if (left <= SHO_DICT_GROUP_MERGE / 2 && left % 4 == 0 && SHO_DICT_GROUP_SPILL(meta) == 0 && path->levels > 0) {
+    uint64_t meta = sho_view_word(&path->group, 0);
+    unsigned left = SHO_DICT_GROUP_COUNT(meta) - 1;
+    if (left <= SHO_DICT_GROUP_MERGE / 2 && left % 4 == 0 && path->spills == 0 && SHO_DICT_GROUP_SPILL(meta) == 0 &&
+        path->levels > 0) {
         int rc = sho_dict_merge_gather(s, path, hash, &r->merge);
-        if (rc)
+        if (rc || r->merge.freed > 0)
             return rc;
     }
-    return sho_op_write(s, &path->group);
+    unsigned live = r->array.live - 1;
+    if (live == 0 || live > ABSORB_MAX / 2 || live % 2 == 0)
+        return 0;
+    bool fits;
+    int rc = absorb_try(s, path, &r->array, true, &r->absorb, &fits);
+    if (rc == 0 && !fits)
+        rc = absorb_try(s, path, &r->array, false, &r->absorb, &fits);
+    if (rc == 0 && fits)
+        r->chunk = CHUNK_ABSORB;
+    return rc;
 }
 
 static void removal_apply_index(sho_session *s, sho_dict_path *path, removal *r)
@@ -485,10 +492,17 @@ static int remove_indexed(sho_session *s, sho_dict_path *path)
         return sho_dict_damaged(&path->chunk, "an entry where none is counted");
     r.count = count - 1;
     uint32_t hash = SHO_DICT_ENTRY_HASH(sho_dict_array_word(&r.array, path->slot, 0));
-    if ((rc = sho_op_write(s, &r.order)) || (rc = sho_op_write(s, &path->chunk)) ||
-        (rc = removal_gather_index(s, path, &r, hash)) || (rc = removal_gather_chunk(s, path, &r)) ||
-        (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 1))) ||
-        (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 2))) || (rc = sho_op_check(s)))
+    rc = removal_gather(s, path, &r);
+    if (rc)
+        return rc;
+    /* In a full store there may be no room in the log for more: then the entry goes without. */
+    rc = shrink_gather(s, path, &r, hash);
+    if (rc == SHOBJ_EFULL)
+        r.merge.freed = 0;
+    else if (rc)
+        return rc;
+    rc = sho_op_check(s);
+    if (rc)
         return rc;
     removal_apply_chunk(s, path, &r);
     if (r.chunk == CHUNK_DEMOTE) {
