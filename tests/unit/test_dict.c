@@ -4,6 +4,7 @@
 #include "dicts.h"
 
 #define UNIVERSE_MAX 4000u
+#define FORCED_MAX 1500u /* of keys that are forced into few groups */
 #define WALKS 4
 
 typedef struct slot {
@@ -529,6 +530,63 @@ static void test_damage(model *m, shobj_store *store, uint32_t universe, unsigne
     compare(m);
 }
 
+/* ------------------------------------------------------------------------------------------ a full store */
+
+static shobj_value long_value(uint64_t n, char text[200])
+{
+    memset(text, 'x', 200);
+    return (shobj_value){.type = SHOBJ_STR, .data = text, .count = 20 + n % 180};
+}
+
+/* What fails for want of room leaves no trace, and deleting needs none. */
+static void test_full(uint64_t seed)
+{
+    char name[64];
+    char text[48];
+    char value_text[200];
+    snprintf(name, sizeof(name), "/dev/shm/shobj-unit-full-%ld", (long)getpid());
+    shobj_options options = {.mode = SHOBJ_OPEN_NEW, .max_size = 4 << 20};
+    shobj_store *store;
+    CHECK_INT(shobj_open(name, &options, &store), 0);
+    CHECK_INT(shobj_unlink(name, true), 0);
+    shobj_oid dict = shobj_root(store);
+    for (int round = 0; round < 4; round++) {
+        uint32_t count = 0;
+        for (;; count++) {
+            shobj_key key = key_make(store, count, HASH_TRUE, text);
+            shobj_value value = long_value(count, value_text);
+            bool has;
+            int rc = shobj_dict_set(store, dict, &key, &value);
+            if (rc == 0)
+                continue;
+            CHECK_INT(rc, SHOBJ_EFULL);
+            CHECK_INT(shobj_dict_has(store, dict, &key, &has), 0);
+            CHECK(!has);
+            break;
+        }
+        CHECK(count > 1000);
+        CHECK_INT(dict_len(store, dict), count);
+        CHECK_INT(shobj_check(store, NULL, NULL, NULL), 0);
+        /* From all over, from the front, from the back, with the values wanted. */
+        uint32_t at = (uint32_t)(seed % count); /* the stride below is a prime above all counts */
+        for (uint32_t i = 0; i < count; i++) {
+            shobj_item item;
+            shobj_value value;
+            uint32_t n = at;
+            at = (at + 1000003) % count;
+            if (round == 0 || round == 3) {
+                shobj_key key = key_make(store, n, HASH_TRUE, text);
+                CHECK_INT(shobj_dict_del(store, dict, &key, round == 3 ? &value : NULL), 0);
+            } else {
+                CHECK_INT(shobj_dict_popitem(store, dict, round == 1, &item), 0);
+            }
+        }
+        CHECK_INT(dict_len(store, dict), 0);
+        CHECK_INT(shobj_check(store, NULL, NULL, NULL), 0);
+    }
+    shobj_close(store);
+}
+
 /* ------------------------------------------------------------------------------------------ errors */
 
 static void test_errors(shobj_store *store)
@@ -574,13 +632,15 @@ int main(void)
     }
     test_errors(store);
     test_bulk(store);
+    test_full(seed);
     static const struct {
         uint32_t universe;
         unsigned steps;
     } sizes[] = {{3, 1000}, {9, 1500}, {30, 2500}, {90, 3000}, {700, 3000}, {UNIVERSE_MAX, 9000}};
     for (size_t i = 0; i < SHO_COUNT_OF(sizes); i++)
         for (int style = 0; style < HASH_STYLES; style++)
-            test_model(m, sizes[i].universe, style, sizes[i].steps, seed + i, store);
+            test_model(m, style == HASH_TRUE || sizes[i].universe < FORCED_MAX ? sizes[i].universe : FORCED_MAX, style,
+                       sizes[i].steps, seed + i, store);
     test_serials(m, store);
     test_damage(m, store, 3, 300);
     test_damage(m, store, 30, 1000);
