@@ -113,6 +113,14 @@ static bool ends_with(const char *name, const char *end)
     return bytes >= end_bytes && strcmp(name + bytes - end_bytes, end) == 0;
 }
 
+static int check_path(shobj_store *store, const char *path)
+{
+    shobj_oid container;
+    enum shobj_kind kind;
+    shobj_value step;
+    return json_is_root(store, path) ? 0 : shobj_path_parent(store, path, &container, &kind, &step);
+}
+
 int cmd_load(const struct call *call)
 {
     const char *name = call->count > 1 ? call->operands[1] : "-";
@@ -133,11 +141,14 @@ int cmd_load(const struct call *call)
                       .is_lines =
                           call_option(call, "lines") != NULL || ends_with(name, ".jsonl") || ends_with(name, ".ndjson"),
                       .is_plain = call_option(call, "plain") != NULL};
-    int rc = shobj_run(target.store, json_load_body, &load);
+    /* A path that can't be set should not wait for the whole input. */
+    int rc = check_path(target.store, target.path);
+    if (rc == 0)
+        rc = target_run(&target, json_load_body, &load);
     clear_progress();
     if (rc < 0)
         code = load.error[0] != '\0' ? fail_text(call, rc, "%s, %s; nothing was loaded", shown, load.error)
-                                     : fail(call, rc);
+                                     : target_fail(call, rc);
     else if (call->json)
         printf("{\"bytes\": %" PRIu64 ", \"values\": %" PRIu64 "}\n", input.bytes, load.value_count);
     close(input.fd);

@@ -443,11 +443,11 @@ int cmd_tree(const struct call *call)
                     .name = name,
                     .level_max = (unsigned)level_max,
                     .spool = &spool};
-        int rc = shobj_run(target.store, tree_body, t);
+        int rc = target_run(&target, tree_body, t);
         if (t->status != 0)
             code = interrupted ? EXIT_CONFLICT : fail_errno(call, "keeping the text before it is written");
         else if (rc < 0)
-            code = fail(call, rc);
+            code = target_fail(call, rc);
     }
     if (code == EXIT_DONE)
         spool_print(&spool);

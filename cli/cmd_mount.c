@@ -104,10 +104,9 @@ static bool real_folder(const char *folder, char ret_path[PATH_MAX])
     return snprintf(ret_path, PATH_MAX, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < PATH_MAX;
 }
 
-static void exec_or_say(char *const argv[])
+static void exec_or_end(char *const argv[])
 {
     execvp(argv[0], argv);
-    fprintf(stderr, "shobj: running %s: %s\n", argv[0], strerror(errno));
     _exit(127);
 }
 
@@ -117,7 +116,7 @@ static int run_and_wait(char *const argv[], int *ret_status)
     if (child < 0)
         return -1;
     if (child == 0)
-        exec_or_say(argv);
+        exec_or_end(argv);
     while (waitpid(child, ret_status, 0) < 0) {
         if (errno != EINTR)
             return -1;
@@ -157,6 +156,8 @@ int cmd_mount(const struct call *call)
     int status;
     if (run_and_wait(argv, &status) != 0)
         code = fail_errno(call, "starting " FS_PROGRAM);
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        code = fail_text(call, SHOBJ_EIO, FS_PROGRAM " is missing: it belongs beside shobj, or in PATH");
     else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         code = fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " failed (its message is above)", folder);
     else if (!is_ours(folder))
@@ -181,9 +182,9 @@ int cmd_umount(const struct call *call)
     int status;
     if (run_and_wait(argv, &status) != 0)
         return fail_errno(call, "starting fusermount3");
-    if (!WIFEXITED(status) || WEXITSTATUS(status) == 127)
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
         return fail_text(call, SHOBJ_EIO, "fusermount3 is missing: install fuse3");
-    if (WEXITSTATUS(status) != 0)
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return fail_text(call, SHOBJ_EBUSY, "%s: still in use: close the files and leave the folders in it", folder);
     if (call->json) {
         fputs("{\"unmounted\": ", stdout);

@@ -119,7 +119,7 @@ static int set_failed(const struct call *call, const set_call *set, int rc)
         return fail_text(call, rc, "'%.100s': %s", set->text, set->error);
     if (set->json != NULL && set->json->error[0] != '\0')
         return fail_text(call, rc, "not the JSON of a value: %s", set->json->error);
-    return fail(call, rc);
+    return target_fail(call, rc);
 }
 
 int cmd_set(const struct call *call)
@@ -141,7 +141,7 @@ int cmd_set(const struct call *call)
                         .text = text,
                         .if_value = call_option(call, "if-value"),
                         .json = call->json ? &json : NULL};
-        int rc = shobj_run(target.store, set_body, &set);
+        int rc = target_run(&target, set_body, &set);
         if (rc < 0)
             code = set_failed(call, &set, rc);
         spool_free(&set.found);

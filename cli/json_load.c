@@ -392,15 +392,9 @@ static int take_value(loader *l, shobj_value *ret)
 
 static int load_all(loader *l)
 {
-    shobj_oid container;
-    enum shobj_kind kind;
-    shobj_value step;
     shobj_value value;
     char error[256];
-    /* A path that can't be set should not wait for the whole input. */
-    int rc = l->into_root ? 0 : shobj_path_parent(l->store, l->load->path, &container, &kind, &step);
-    if (rc < 0)
-        return rc;
+    int rc;
     rc = json_read(l->load->input, &callbacks, l, &l->reader, error);
     if (rc < 0) {
         snprintf(l->load->error, sizeof(l->load->error), "%s", error);
@@ -419,18 +413,24 @@ static int load_all(loader *l)
     return rc;
 }
 
+bool json_is_root(shobj_store *store, const char *path)
+{
+    shobj_oid oid;
+    if (path[0] == '@')
+        return shobj_oid_parse(path + 1, &oid) == 0 && oid == shobj_root(store);
+    return path[0] == '\0' || strcmp(path, "/") == 0;
+}
+
 int json_load_body(shobj_store *store, void *arg)
 {
     loader l = {.load = arg, .store = store};
-    shobj_value root;
     l.load->error[0] = '\0';
     l.load->value_count = 0;
-    int rc = shobj_path_get(store, l.load->path, &root);
-    l.into_root = rc == 0 && root.type == SHOBJ_OBJECT && root.oid == shobj_root(store);
+    l.into_root = json_is_root(store, l.load->path);
     obstack_exit_failure = 6; /* out of memory in an obstack ends the program: the exit code for "full" */
     obstack_init(&l.text);
     obstack_init(&l.kept);
-    rc = load_all(&l);
+    int rc = load_all(&l);
     obstack_free(&l.text, NULL);
     obstack_free(&l.kept, NULL);
     free(l.values);

@@ -20,7 +20,12 @@ typedef struct json_load {
     char error[512]; /* not empty if the input is to blame */
 } json_load;
 
-/* Reads and stores everything. The body of a transaction: arg is the json_load; fit for shobj_run(). */
+/* Whether a path names the root. */
+bool json_is_root(shobj_store *store, const char *path);
+
+/* Reads and stores everything. The body of a transaction: arg is the json_load; fit for shobj_run(). New objects are nobody's
+ * business, and the path is looked at when they are all there: so a load of minutes loses only against those who change
+ * the place in the moment at its end. */
 int json_load_body(shobj_store *store, void *arg);
 
 #endif

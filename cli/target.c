@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- opening */
 
@@ -73,6 +74,47 @@ void target_close(struct target *target)
         shobj_close(target->store);
 }
 
+/* ---- transactions */
+
+#define PATIENCE_SECONDS  60
+#define PATIENCE_ATTEMPTS 10
+
+typedef struct patient_call {
+    int (*body)(shobj_store *store, void *arg);
+    void *arg;
+    struct timespec began;
+    unsigned attempts;
+} patient_call;
+
+static bool gave_up;
+
+static int patient_body(shobj_store *store, void *arg)
+{
+    patient_call *p = arg;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    gave_up = p->attempts++ >= PATIENCE_ATTEMPTS && now.tv_sec - p->began.tv_sec >= PATIENCE_SECONDS;
+    return gave_up ? SHOBJ_ETIMEOUT : p->body(store, p->arg);
+}
+
+int target_run(const struct target *target, int (*body)(shobj_store *store, void *arg), void *arg)
+{
+    patient_call call = {.body = body, .arg = arg};
+    clock_gettime(CLOCK_MONOTONIC, &call.began);
+    gave_up = false;
+    return shobj_run(target->store, patient_body, &call);
+}
+
+int target_fail(const struct call *call, int error)
+{
+    if (error == SHOBJ_ETIMEOUT && gave_up)
+        return fail_text(call, error,
+                         "%d seconds long others changed the same things in between: try again when the "
+                         "store is less busy, or with a smaller part of it",
+                         PATIENCE_SECONDS);
+    return fail(call, error);
+}
+
 /* ---- reading */
 
 typedef struct render_call {
@@ -107,7 +149,7 @@ int target_render(const struct call *call, const struct target *target, enum sho
                   unsigned depth_max, struct spool *spool)
 {
     render_call r = {.target = target, .form = form, .indent = indent, .depth_max = depth_max, .spool = spool};
-    int rc = shobj_run(target->store, render_body, &r);
+    int rc = target_run(target, render_body, &r);
     if (rc == 0)
         return EXIT_DONE;
     spool_free(spool);
@@ -115,7 +157,7 @@ int target_render(const struct call *call, const struct target *target, enum sho
         return EXIT_CONFLICT;
     if (r.spool_error != 0)
         return fail_text(call, rc, "keeping the text before it is written: %s", strerror(r.spool_errno));
-    return fail(call, rc);
+    return target_fail(call, rc);
 }
 
 const char *value_type(const shobj_value *value)

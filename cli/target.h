@@ -21,8 +21,12 @@ int target_open_store(const struct call *call, const char *address, enum shobj_o
                       struct target *ret_target);
 void target_close(struct target *target);
 
-/* Reads value and text in one transaction, however long that takes under contention, into the spool. 0 or an exit
- * code, with the reason printed. */
+/* Runs a transaction as shobj_run() does, but not for ever: ETIMEOUT if it kept losing for a minute. */
+int target_run(const struct target *target, int (*body)(shobj_store *store, void *arg), void *arg);
+/* fail() for an error of target_run(). */
+int target_fail(const struct call *call, int error);
+
+/* Reads value and text in one transaction into the spool. 0 or an exit code, with the reason printed. */
 int target_render(const struct call *call, const struct target *target, enum shobj_form form, unsigned indent,
                   unsigned depth_max, struct spool *spool);
 

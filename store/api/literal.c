@@ -139,7 +139,7 @@ static char *take_digits(reader *r, int base, size_t *ret_count, const char **re
 static int read_based(reader *r, int bits, shobj_value *ret)
 {
     const char *start = r->at;
-    r->at += 2;
+    r->at += r->at[2] == '_' ? 3 : 2;
     size_t count;
     const char *end;
     char *digits = take_digits(r, 1 << bits, &count, &end);
