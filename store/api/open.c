@@ -220,6 +220,14 @@ SHOBJ_API int shobj_open(const char *name, const shobj_options *options, shobj_s
         return sho_error(SHOBJ_EINVAL, "opening %s: the options contradict each other", path);
     sho_global_lock();
     rc = open_locked(path, options, ret_store);
+#ifdef SHOBJ_FAULTS
+    if (rc == 0 && (*ret_store)->open_count == 1 && !options->own_mapping && getenv("SHOBJ_TWIN") != NULL) {
+        shobj_options twin = *options;
+        twin.own_mapping = true;
+        twin.mode = options->mode == SHOBJ_OPEN_READ ? SHOBJ_OPEN_READ : SHOBJ_OPEN_WRITE;
+        rc = open_locked(path, &twin, &(*ret_store)->twin);
+    }
+#endif
     sho_global_unlock();
     return rc;
 }
@@ -228,6 +236,10 @@ SHOBJ_API void shobj_close(shobj_store *store)
 {
     if (store == NULL)
         return;
+#ifdef SHOBJ_FAULTS
+    if (store->open_count == 1)
+        shobj_close(store->twin);
+#endif
     sho_global_lock();
     if (--store->open_count == 0) {
         for (shobj_store **p = &mappings; *p != NULL; p = &(*p)->next)

@@ -240,8 +240,24 @@ static SHO_COLD int refuse_other(const sho_session *open)
                      open->region->path);
 }
 
+#ifdef SHOBJ_FAULTS
+/* Tests of position independence: each call outside a transaction goes through the other mapping. */
+static shobj_store *take_turns(shobj_store *store)
+{
+    static __thread unsigned turn;
+    for (sho_session *s = thread_sessions; s != NULL; s = s->next_in_thread)
+        if (s->depth > 0 && s->store != NULL && (s->store == store || s->store == store->twin))
+            return s->store;
+    return turn++ & 1 ? store->twin : store;
+}
+#endif
+
 int sho_session_get(shobj_store *store, sho_session **ret_session)
 {
+#ifdef SHOBJ_FAULTS
+    if (store->twin != NULL)
+        store = take_turns(store);
+#endif
     sho_session *s = last_session;
     if (SHO_LIKELY(s != NULL && s->store == store &&
                    (s->slot == NULL || !sho_peer_is_forked(&store->peer)))) {
@@ -267,6 +283,10 @@ shobj_store *sho_session_store(const sho_session *s)
 
 SHOBJ_API void shobj_detach(shobj_store *store)
 {
+#ifdef SHOBJ_FAULTS
+    if (store->twin != NULL)
+        shobj_detach(store->twin);
+#endif
     pthread_once(&once, init_once);
     sho_global_lock();
     for (sho_session *s = thread_sessions; s != NULL; s = s->next_in_thread)

@@ -18,6 +18,9 @@ struct shobj_store {
     struct shobj_store *next; /* in the process's table of mappings; guarded by the global mutex */
     void *(*wait_enter)(void);
     void (*wait_leave)(void *);
+#ifdef SHOBJ_FAULTS
+    shobj_store *twin; /* with SHOBJ_TWIN set: another mapping of the file; calls take either by turns */
+#endif
 };
 
 typedef struct sho_log_pos {

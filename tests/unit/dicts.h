@@ -149,16 +149,15 @@ __attribute__((unused)) static void dict_check(shobj_store *store, shobj_oid dic
     CHECK_INT(report.problems, 0);
 }
 
-/* Live blocks but for the segments of this session's log, which come and go with the size of its operations. */
+/* Live blocks but for the segments of logs, which come and go with the size of operations. */
 __attribute__((unused)) static uint64_t block_count(shobj_store *store)
 {
-    sho_session *s;
     shobj_stat stat;
-    CHECK_INT(sho_session_get(store, &s), 0);
     CHECK_INT(shobj_stat_get(store, &stat), 0);
     uint64_t segments = 0;
-    for (uint64_t off = sho_load(&s->slot->log_next); off != 0; segments++)
-        off = sho_load(&((struct shm_log_segment *)(store->region->base + off))->next);
+    for (unsigned i = 0; i < sho_region_slot_count(store->region); i++)
+        for (uint64_t off = sho_load(&sho_region_slot(store->region, i)->log_next); off != 0; segments++)
+            off = sho_load(&((struct shm_log_segment *)(store->region->base + off))->next);
     return stat.blocks - segments;
 }
 

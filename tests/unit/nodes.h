@@ -17,6 +17,13 @@ static inline sho_session *session_of(shobj_store *store)
     return s;
 }
 
+/* Runs a body as an operation; the body names its session `s`. */
+#define RUN(store, rc, body)                                                                       \
+    do {                                                                                           \
+        sho_session *s = session_of(store);                                                        \
+        SHO_OP(s, rc, body);                                                                       \
+    } while (0)
+
 static inline int node_new_body(sho_session *s, uint64_t value, uint64_t *ret_off)
 {
     sho_view view;
@@ -32,7 +39,7 @@ static inline uint64_t node_new(shobj_store *store, uint64_t value)
 {
     uint64_t off = 0;
     int rc;
-    SHO_OP(session_of(store), rc, node_new_body(session_of(store), value, &off));
+    RUN(store, rc, node_new_body(s, value, &off));
     CHECK_INT(rc, 0);
     return off;
 }
@@ -51,7 +58,7 @@ static inline int node_get_body(sho_session *s, uint64_t off, uint64_t *ret_valu
 static inline int node_get(shobj_store *store, uint64_t off, uint64_t *ret_value)
 {
     int rc;
-    SHO_OP(session_of(store), rc, node_get_body(session_of(store), off, ret_value));
+    RUN(store, rc, node_get_body(s, off, ret_value));
     return rc;
 }
 
@@ -74,7 +81,7 @@ static inline int node_add_body(sho_session *s, uint64_t off, uint64_t delta, bo
 static inline int node_add(shobj_store *store, uint64_t off, uint64_t delta, bool leaf)
 {
     int rc;
-    SHO_OP(session_of(store), rc, node_add_body(session_of(store), off, delta, leaf));
+    RUN(store, rc, node_add_body(s, off, delta, leaf));
     return rc;
 }
 

@@ -191,7 +191,7 @@ static void test_failed_reads(void)
     uint64_t a = node_new(first, 1), b = node_new(first, 1);
     int rc;
     CHECK_INT(shobj_txn_begin(first), 0);
-    SHO_OP(session_of(first), rc, fail_body(session_of(first), a));
+    RUN(first, rc, fail_body(s, a));
     CHECK_INT(rc, SHOBJ_ENOTFOUND);
     CHECK_INT(node_add(first, b, 1, false), 0);
     elsewhere(a, 1, true);
@@ -218,7 +218,7 @@ static int twin_set_body(sho_session *s, uint64_t off, uint64_t value)
 static void *twin_set_thread(void *arg)
 {
     int rc;
-    SHO_OP(session_of(second), rc, twin_set_body(session_of(second), torn_off, *(uint64_t *)arg));
+    RUN(second, rc, twin_set_body(s, torn_off, *(uint64_t *)arg));
     CHECK_INT(rc, 0);
     shobj_detach(second);
     return NULL;
@@ -251,7 +251,7 @@ static void test_torn(bool in_transaction)
     torn_off = node_new(first, 0);
     if (in_transaction)
         CHECK_INT(shobj_txn_begin(first), 0);
-    SHO_OP(session_of(first), rc, twin_get_body(session_of(first), &tries, &a, &b));
+    RUN(first, rc, twin_get_body(s, &tries, &a, &b));
     CHECK_INT(rc, 0);
     CHECK_INT(tries, 2);
     CHECK_INT(a, 7);
