@@ -1,12 +1,13 @@
 /*
  * list.c: the calls on one or a few elements of a list.
  *
- * Reading, setting, appending and taking from an end are written out straight, each node read once and each word where it
- * is needed; everything that moves cells or nodes goes through the editor (list.h).
+ * Reading, setting, appending and taking from an end are written out straight, each node read once
+ * and each word where it is needed; everything that moves cells or nodes goes through the editor
+ * (list.h).
  *
- * The search in an inner node guesses: were all children full, child k would begin at k times their size, which is
- * true for what was built at the end and nearly true for what lost elements at the front. A guess that fails is followed
- * by a binary search, so that a node costs one probe or six.
+ * The search in an inner node guesses: were all children full, child k would begin at k times their
+ * size, which is true for what was built at the end and nearly true for what lost elements at the
+ * front. A guess that fails is followed by a binary search, so that a node costs one probe or six.
  */
 #include "types/list.h"
 
@@ -59,7 +60,8 @@ static __attribute__((noinline)) unsigned search_child(const sho_view *inner, un
     return k;
 }
 
-/* The child of an inner node (of `count` children) that holds element *index of it; leaves the index in that child. */
+/* The child of an inner node (of `count` children) that holds element *index of it; leaves the
+ * index in that child. */
 SHO_INLINE unsigned find_child(const sho_view *inner, unsigned level, unsigned count, uint64_t *index)
 {
     uint64_t base = sho_view_word(inner, LIST_INNER_START(0));
@@ -78,18 +80,27 @@ SHO_INLINE unsigned find_child(const sho_view *inner, unsigned level, unsigned c
 struct place {
     sho_view node; /* a leaf, or an INLINE head */
     unsigned word;
-    bool fact; /* that the element with this index is there is a fact of the node */
+    bool fact;           /* that the element with this index is there is a fact of the node */
+    unsigned head_words; /* word count of the head */
 };
 
-/* The element with an index that is below the length and not in the tail. */
-SHO_INLINE int find_below(sho_session *s, uint64_t root, unsigned height, uint64_t index, struct place *ret)
+/* What find_near() says of an element that is in the tree and not in the tail. */
+#define FAR 2
+struct far {
+    uint64_t root;
+    uint64_t index;
+    unsigned height;
+};
+
+SHO_INLINE int find_far(sho_session *s, const struct far *far, struct place *ret)
 {
     sho_view *node = &ret->node;
-    uint64_t off = root;
+    uint64_t off = far->root;
+    uint64_t index = far->index;
     int rc;
-    if (SHO_UNLIKELY(height > LIST_HEIGHT_MAX))
+    if (SHO_UNLIKELY(far->height > LIST_HEIGHT_MAX))
         return SHOBJ_ECORRUPT;
-    for (unsigned level = height; level > 0; level--) {
+    for (unsigned level = far->height; level > 0; level--) {
         if (SHO_UNLIKELY((rc = sho_op_read(s, off, SHM_LIST_INNER, node))))
             return rc;
         uint64_t meta = sho_view_word(node, 0);
@@ -108,8 +119,9 @@ SHO_INLINE int find_below(sho_session *s, uint64_t root, unsigned height, uint64
     return 0;
 }
 
-/* The element with an index, which from the end is negative. ENOTFOUND. */
-SHO_INLINE int find(sho_session *s, shobj_oid list, int64_t index, struct place *ret)
+/* The element with an index (negative: from the end), if it is in the head or in the tail.
+ * ENOTFOUND. */
+SHO_INLINE int find_near(sho_session *s, shobj_oid list, int64_t index, struct place *ret, struct far *ret_far)
 {
     sho_view *node = &ret->node; /* the head, then what is below it */
     int rc = sho_op_read_object(s, list, SHM_LIST, node);
@@ -124,11 +136,14 @@ SHO_INLINE int find(sho_session *s, shobj_oid list, int64_t index, struct place 
             return SHOBJ_ECORRUPT;
         ret->word = 1 + (unsigned)i;
         ret->fact = true; /* F1 */
+        ret->head_words = node->word_count;
         return 0;
     }
     if (SHO_UNLIKELY(node->word_count < LIST_HEAD_WORDS))
         return SHOBJ_ECORRUPT;
-    uint64_t root = sho_view_word(node, LIST_HEAD_ROOT);
+    ret->head_words = node->word_count;
+    ret_far->root = sho_view_word(node, LIST_HEAD_ROOT);
+    ret_far->height = (unsigned)LIST_META_HEIGHT(meta);
     uint64_t tail_start = sho_view_word(node, LIST_HEAD_TAIL_START);
     uint64_t i = (uint64_t)index;
     if (index < 0 || i >= tail_start) {
@@ -148,7 +163,15 @@ SHO_INLINE int find(sho_session *s, shobj_oid list, int64_t index, struct place 
             return 0;
         }
     }
-    return find_below(s, root, (unsigned)LIST_META_HEIGHT(meta), i, ret);
+    ret_far->index = i;
+    return FAR;
+}
+
+SHO_INLINE int find(sho_session *s, shobj_oid list, int64_t index, struct place *ret)
+{
+    struct far far = {0};
+    int rc = find_near(s, list, index, ret, &far);
+    return rc == FAR ? find_far(s, &far, ret) : rc;
 }
 
 /* ------------------------------------------------------------------------------------------ get, set */
@@ -299,12 +322,12 @@ SHOBJ_API int shobj_list_append(shobj_store *store, shobj_oid list, const shobj_
 
 /* ------------------------------------------------------------------------------------------ insert, delete */
 
-/* The length of the list under edit, and whether an index counted from the end is one of the tail (or of the head). */
-static int edit_length(sho_list_edit *e, uint64_t *ret_length, uint64_t *ret_tail_start)
+/* The length of the list under edit; no more than tail_start if the index is below that, so that
+ * what is done further in front does not meet with those who append. */
+static int edit_length(sho_list_edit *e, int64_t index, uint64_t *ret_length)
 {
-    *ret_length = e->head->count;
-    *ret_tail_start = 0;
-    if (!e->tree)
+    *ret_length = e->tree ? e->tail_start : e->head->count;
+    if (!e->tree || (index >= 0 && (uint64_t)index < e->tail_start))
         return 0;
     sho_list_node *tail;
     int rc = sho_list_edit_node(e, e->tail, 0, &tail);
@@ -312,9 +335,15 @@ static int edit_length(sho_list_edit *e, uint64_t *ret_length, uint64_t *ret_tai
         return rc;
     if (!(tail->marks & LIST_TAIL) || e->tail_start > sho_list_length_max(e->s))
         return SHOBJ_ECORRUPT;
-    *ret_length = e->tail_start + tail->count;
-    *ret_tail_start = e->tail_start;
+    *ret_length += tail->count;
     return 0;
+}
+
+/* Is what happens at element i, given as `index`, a fact of the head (F1), of a sole leaf (F2), of
+ * the tail (F3)? */
+static bool edit_is_fact(const sho_list_edit *e, int64_t index, uint64_t i)
+{
+    return !e->tree || e->height == 0 || (index < 0 && i >= e->tail_start);
 }
 
 static int insert_body(sho_session *s, shobj_oid list, int64_t index, const shobj_value *value)
@@ -322,21 +351,19 @@ static int insert_body(sho_session *s, shobj_oid list, int64_t index, const shob
     sho_view head;
     sho_list_edit e;
     uint64_t length;
-    uint64_t tail_start;
     uint64_t cell;
     int rc;
     if ((rc = sho_op_read_object(s, list, SHM_LIST, &head)) || (rc = sho_list_edit_begin(&e, s, &head)) ||
-        (rc = edit_length(&e, &length, &tail_start)))
+        (rc = edit_length(&e, index, &length)))
         return rc;
     uint64_t i = index >= 0 ? (uint64_t)index : -(uint64_t)index > length ? 0 : length + (uint64_t)index;
+    bool fact = edit_is_fact(&e, index, i);
     if (i >= length) {
-        if ((rc = sho_list_append_values(&e, value, 1)))
-            return rc;
-        return sho_list_finish(&e, tail_start == 0); /* that the index is at or behind the end: F1, F2 */
+        rc = sho_list_append_values(&e, value, 1);
+        return rc ? rc : sho_list_finish(&e, fact);
     }
     if ((rc = sho_cell_encode(s, value, &cell)))
         return rc;
-    bool fact = tail_start == 0 || (index < 0 && i >= tail_start); /* F1, F2; F3 */
     if (e.tree) {
         rc = sho_list_tree_insert(&e, i, cell);
     } else if (length + 1 < head.word_count) {
@@ -360,21 +387,59 @@ SHOBJ_API int shobj_list_insert(shobj_store *store, shobj_oid list, int64_t inde
     return sho_list_result(store, list, rc);
 }
 
-static int delete_body(sho_session *s, shobj_oid list, int64_t index, shobj_value *ret_value)
+/* Takes away the last cell of an INLINE head, or the first or last one of the tail, if that is all
+ * there is to do. */
+static int delete_at_end(sho_session *s, struct place *at, shobj_value *ret_value, bool *ret_done)
+{
+    uint64_t meta = sho_view_word(&at->node, 0);
+    int rc;
+    *ret_done = false;
+    if (SHM_HEADER_KIND(at->node.header) == SHM_LIST) {
+        if (at->word != meta)
+            return 0;
+        meta--;
+    } else {
+        unsigned count = LIST_LEAF_COUNT(meta) - 1;
+        unsigned first = LIST_LEAF_FIRST(meta);
+        if (at->word == 1 + first)
+            first++;
+        else if (at->word != 1 + first + count)
+            return 0;
+        if ((meta & LIST_SOLE) && list_fits_head(count, at->head_words))
+            return 0;
+        meta = LIST_LEAF_META(count, count == 0 ? 0 : first, LIST_LEAF_MARKS(meta));
+    }
+    uint64_t cell = sho_view_word(&at->node, at->word);
+    if (ret_value != NULL && (rc = sho_cell_decode(s, cell, ret_value)))
+        return rc;
+    if ((rc = sho_op_write(s, &at->node)) || (sho_cell_is_box(cell) && (rc = sho_cell_release(s, cell))))
+        return rc;
+    if (at->fact)
+        sho_op_leaf(s);
+    if (SHO_UNLIKELY((rc = sho_op_check(s))))
+        return rc;
+    sho_op_set(s, &at->node, at->word, SHO_CELL_EMPTY);
+    sho_op_set(s, &at->node, 0, meta);
+    *ret_done = true;
+    return 0;
+}
+
+static __attribute__((noinline)) int delete_inside(sho_session *s, shobj_oid list, int64_t index, bool tidy,
+                                                   shobj_value *ret_value)
 {
     sho_view head;
     sho_list_edit e;
     uint64_t length;
-    uint64_t tail_start;
     uint64_t cell;
     int rc;
     if ((rc = sho_op_read_object(s, list, SHM_LIST, &head)) || (rc = sho_list_edit_begin(&e, s, &head)) ||
-        (rc = edit_length(&e, &length, &tail_start)))
+        (rc = edit_length(&e, index, &length)))
         return rc;
     uint64_t i = index < 0 ? (uint64_t)index + length : (uint64_t)index;
     if (i >= length)
         return SHOBJ_ENOTFOUND;
-    bool fact = tail_start == 0 || (index < 0 && i >= tail_start); /* F1, F2; F3 */
+    bool fact = edit_is_fact(&e, index, i);
+    e.tidy = tidy;
     if (e.tree) {
         if ((rc = sho_list_tree_remove(&e, i, &cell)))
             return rc;
@@ -392,6 +457,19 @@ static int delete_body(sho_session *s, shobj_oid list, int64_t index, shobj_valu
     return sho_list_finish(&e, fact);
 }
 
+static int delete_body(sho_session *s, shobj_oid list, int64_t index, bool tidy, shobj_value *ret_value)
+{
+    struct place at;
+    struct far far = {0};
+    bool done = false;
+    int rc = find_near(s, list, index, &at, &far);
+    if (rc == 0)
+        rc = delete_at_end(s, &at, ret_value, &done);
+    else if (rc == FAR)
+        rc = 0;
+    return rc != 0 || done ? rc : delete_inside(s, list, index, tidy, ret_value);
+}
+
 SHOBJ_API int shobj_list_del(shobj_store *store, shobj_oid list, int64_t index, shobj_value *ret_value)
 {
     sho_session *s;
@@ -401,7 +479,9 @@ SHOBJ_API int shobj_list_del(shobj_store *store, shobj_oid list, int64_t index, 
     shobj_value value;
     if (ret_value != NULL)
         sho_values_reset(s);
-    SHO_OP(s, rc, delete_body(s, list, index, ret_value != NULL ? &value : NULL));
+    SHO_OP(s, rc, delete_body(s, list, index, true, ret_value != NULL ? &value : NULL));
+    if (rc == SHOBJ_EFULL) /* of the log: there must be room for making room */
+        SHO_OP(s, rc, delete_body(s, list, index, false, ret_value != NULL ? &value : NULL));
     if (rc == 0 && ret_value != NULL)
         *ret_value = value;
     return sho_list_result(store, list, rc);
@@ -415,13 +495,14 @@ SHOBJ_API int shobj_list_del(shobj_store *store, shobj_oid list, int64_t index, 
 /* A walk from leaf to leaf. */
 struct walk {
     sho_session *s;
-    unsigned height;
+    unsigned height; /* of where it began: 0 in the tail */
     sho_view inner[LIST_HEIGHT_MAX + 1]; /* by level; 0: the leaf */
     unsigned count[LIST_HEIGHT_MAX + 1];
     unsigned slot[LIST_HEIGHT_MAX + 1];
 };
 
-/* Reads the node at `off` of level `top` and those below it down to the leaf with element `index` of it. */
+/* Reads the node at `off` of level `top` and those below it down to the leaf with element `index`
+ * of it. */
 static int walk_down(struct walk *w, uint64_t off, unsigned top, uint64_t index, unsigned *ret_pos)
 {
     int rc;
@@ -496,17 +577,16 @@ static int read_cells(sho_session *s, shobj_oid list, uint64_t first, uint64_t *
     if (head.word_count < LIST_HEAD_WORDS || LIST_META_HEIGHT(meta) > LIST_HEIGHT_MAX)
         return SHOBJ_ECORRUPT;
     struct walk w;
-    w.s = s;
-    w.height = (unsigned)LIST_META_HEIGHT(meta);
     unsigned pos;
     uint64_t tail_start = sho_view_word(&head, LIST_HEAD_TAIL_START);
-    if (first >= tail_start)
-        rc = walk_down(&w, sho_view_word(&head, LIST_HEAD_TAIL), 0, first - tail_start, &pos);
-    else
-        rc = walk_down(&w, sho_view_word(&head, LIST_HEAD_ROOT), w.height, first, &pos);
+    bool in_tail = first >= tail_start;
+    w.s = s;
+    w.height = in_tail ? 0 : (unsigned)LIST_META_HEIGHT(meta);
+    rc = walk_down(&w, sho_view_word(&head, in_tail ? LIST_HEAD_TAIL : LIST_HEAD_ROOT), w.height,
+                   in_tail ? first - tail_start : first, &pos);
     if (rc == 0)
         rc = walk_copy(&w, pos, cells, max, ret_count);
-    if (rc == 0 && first < tail_start && max > 0 && *ret_count == 0)
+    if (rc == 0 && !in_tail && max > 0 && *ret_count == 0)
         return SHOBJ_ECORRUPT;
     return rc;
 }

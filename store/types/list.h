@@ -12,21 +12,26 @@
  *               leaf leaf ... ...  leaf  [meta | gap | cells | gap]
  *
  * Invariants (sho_list_check() verifies them):
- * I1  All leaves are equally deep; an inner node's level is its distance from them; the height is the root's level.
- * I2  Child k of an inner node holds the node's elements from start[k] - start[0] up to start[k + 1] - start[0]
- *     (modulo 2^64; the last one's end is the node's). Only differences count, so that an element which comes or goes changes
- *     the starts on the shorter side of its path, and an append changes none.
- * I3  One leaf has the TAIL mark: the last one, which the head refers to; tail_start is the index of its first
- *     element. The length of the list is tail_start + the tail's count.
+ * I1  All leaves are equally deep; an inner node's level is its distance from them; the height is
+ *     the root's level.
+ * I2  Child k of an inner node holds the node's elements from start[k] - start[0] up to
+ *     start[k + 1] - start[0] (modulo 2^64; the last one's end is the node's). Only differences count, so
+ *     that an element which comes or goes changes the starts on the shorter side of its path, and
+ *     an append changes none.
+ * I3  One leaf has the TAIL mark: the last one, which the head refers to; tail_start is the index
+ *     of its first element. The length of the list is tail_start + the tail's count.
  * I4  One leaf has the SOLE mark: that of a list of height 0, which is its root and its tail.
- * I5  Every leaf but a TAIL that is not SOLE has an element; every inner node has a child, the root two.
- * I6  All cells of a leaf stand together, anywhere in it. All words outside of what the metas count are 0.
+ * I5  Every leaf but a TAIL that is not SOLE has an element; every inner node has a child, the
+ *     root two.
+ * I6  All cells of a leaf stand together, anywhere in it. All words outside of what the metas count
+ *     are 0.
  *
  * Facts of one node (what a writer of that node alone may rely on, sho_op_leaf()):
  * F1  INLINE: everything is a fact of the head.
- * F2  SOLE: the indices of the leaf's elements, and the length. Whoever makes a second leaf takes the mark away.
- * F3  TAIL: where the list ends, and so the indices of the leaf's elements as counted from the end. Whoever makes
- *     another leaf the last one, or frees this one, writes it.
+ * F2  SOLE: the indices of the leaf's elements, and the length. Whoever makes a second leaf takes
+ *     the mark away.
+ * F3  TAIL: where the list ends, and so the indices of the leaf's elements as counted from the end.
+ *     Whoever makes another leaf the last one, or frees this one, writes it.
  * Any other position is a fact of the whole path from the head.
  */
 #ifndef SHO_LIST_H
@@ -78,6 +83,13 @@ SHO_INLINE bool list_inner_ok(const sho_view *inner, uint64_t meta, unsigned lev
            inner->word_count >= LIST_INNER_WORDS;
 }
 
+/* Is a sole leaf of so many cells to be given up for the head? Half of its room: the next appends
+ * find some. */
+SHO_INLINE bool list_fits_head(unsigned count, unsigned head_words)
+{
+    return count <= (head_words - 1) / 2;
+}
+
 /* No sound list is longer: each element is a word of the heap. */
 uint64_t sho_list_length_max(sho_session *s);
 
@@ -91,9 +103,10 @@ SHO_INLINE int sho_list_result(shobj_store *store, shobj_oid list, int rc)
 /* ------------------------------------------------------------------------------------------ the editor */
 
 /*
- * The editor is for changes of more than one cell. It keeps the words that are to change beside the nodes, privately, so that the
- * tree algorithms read and write as if nothing were shared; sho_list_finish() announces, checks and applies them. All of it
- * belongs to the gather half: counts are range-checked as a node is read and kept in its struct, and what a race did to the
+ * The editor is for changes of more than one cell. It keeps the words that are to change beside the
+ * nodes, privately, so that the tree algorithms read and write as if nothing were shared;
+ * sho_list_finish() announces, checks and applies them. All of it belongs to the gather half:
+ * counts are range-checked as a node is read and kept in its struct, and what a race did to the
  * other words can only spoil words that the check will not let through.
  */
 typedef struct sho_list_node {
@@ -113,6 +126,7 @@ typedef struct sho_list_node {
 
 typedef struct sho_list_edit {
     sho_session *s;
+    bool tidy;           /* removing joins small nodes with their neighbours */
     bool tree;           /* the rest is of TREE mode; it is put into the head at the end */
     unsigned height;
     uint64_t root;
@@ -131,7 +145,8 @@ typedef struct sho_list_path {
     uint64_t leaf_start;                      /* index of the leaf's first element */
 } sho_list_path;
 
-/* `head` was read (or made) by this operation. All of these: 0, SHO_RESTART, SHOBJ_ECORRUPT or what they call. */
+/* `head` was read (or made) by this operation. All of these: 0, SHO_RESTART, SHOBJ_ECORRUPT or what
+ * they call. */
 int sho_list_edit_begin(sho_list_edit *e, sho_session *s, const sho_view *head);
 
 /* The node at off, read once in an edit. */
@@ -144,8 +159,8 @@ int sho_list_edit_renew(sho_list_edit *e, sho_list_node *node);
 /* The path to an element; UINT64_MAX: to the end of the last leaf. */
 int sho_list_edit_descend(sho_list_edit *e, uint64_t index, sho_list_path *ret_path);
 
-/* Announces, checks, applies. `fact`: if the one node to be written is a leaf or an INLINE head, then what the
- * operation does is a fact of it. */
+/* Announces, checks, applies. `fact`: if the one node to be written is a leaf or an INLINE head,
+ * then what the operation does is a fact of it. */
 int sho_list_finish(sho_list_edit *e, bool fact);
 
 SHO_INLINE uint64_t list_word(const sho_list_node *n, unsigned i)
@@ -187,7 +202,8 @@ int sho_list_tree_remove(sho_list_edit *e, uint64_t index, uint64_t *ret_cell);
 /* Appends values; grows INLINE to TREE as needed. */
 int sho_list_append_values(sho_list_edit *e, const shobj_value *values, size_t count);
 
-/* The same for an INLINE list, with a cell put in before cell `pos`: it is known not to fit the head. */
+/* The same for an INLINE list, with a cell put in before cell `pos`: it is known not to fit the
+ * head. */
 int sho_list_spill(sho_list_edit *e, unsigned pos, uint64_t cell);
 
 #endif

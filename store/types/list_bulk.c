@@ -1,10 +1,11 @@
 /*
  * list_bulk.c: making, extending and clearing lists.
  *
- * A builder adds cells behind the last one. It fills the tail, then makes new leaves and hangs each into the rightmost
- * inner node above it; a full one gets a new right neighbour with that one child instead of being split. So what is built
- * at the end is full, and writes of the nodes that were there before only those on the right spine. The new nodes
- * are nobody else's: each is stored as soon as it is full, and its struct is used for the next one.
+ * A builder adds cells behind the last one. It fills the tail, then makes new leaves and hangs each
+ * into the rightmost inner node above it; a full one gets a new right neighbour with that one child
+ * instead of being split. So what is built at the end is full, and writes of the nodes that were
+ * there before only those on the right spine. The new nodes are nobody else's: each is stored as
+ * soon as it is full, and its struct is used for the next one.
  */
 #include "types/list.h"
 
@@ -54,7 +55,8 @@ static void add_child(sho_list_node *n, uint64_t start, uint64_t ref)
     list_put_inner_meta(n);
 }
 
-/* Hangs the new node `ref`, whose first element has index `start`, to the right of all others of its level. */
+/* Hangs the new node `ref`, whose first element has index `start`, to the right of all others of
+ * its level. */
 static int hang(struct builder *b, uint64_t start, uint64_t ref)
 {
     sho_list_edit *e = b->e;
@@ -106,9 +108,9 @@ static int push(struct builder *b, uint64_t cell)
 {
     sho_list_node *leaf = b->leaf;
     if (leaf->first + leaf->count == LIST_LEAF_CELLS) {
-        if (leaf->count <= LIST_LEAF_CELLS / 2) {
-            /* Half of it was taken away at the front: the other half moves there, so that a short list that is used as a
-             * queue keeps its one leaf. */
+        if (leaf->first >= LIST_LEAF_CELLS / 4) {
+            /* So much was taken away at the front that the rest may move there: a short list that
+             * is used as a queue keeps its one leaf. */
             uint64_t cells[LIST_LEAF_CELLS];
             sho_list_cells_get(leaf, cells);
             sho_list_cells_put(leaf, cells, leaf->count, 0);
@@ -262,14 +264,17 @@ struct clearing {
     size_t view_room;
 };
 
-/* Reads the node and announces its end. At once: reading after the first change finds nodes by offset. */
+/* Reads the node and announces its end. At once: reading after the first change finds nodes by
+ * offset. */
 static int clear_node(struct clearing *c, uint64_t off, unsigned kind, sho_view *ret_node)
 {
     if (c->view_count == c->view_room) {
         size_t room = c->view_room == 0 ? 64 : c->view_room * 2;
         sho_view *views = realloc(c->views, room * sizeof(*views));
-        if (views == NULL)
-            return sho_error(SHOBJ_ENOMEM, "out of memory for clearing a list of over %zu nodes", c->view_count);
+        if (views == NULL) {
+            sho_error(SHOBJ_ENOMEM, "out of memory for clearing a list of over %zu nodes", c->view_count);
+            return SHOBJ_ENOMEM;
+        }
         c->views = views;
         c->view_room = room;
     }
@@ -292,8 +297,8 @@ static int release_cells(sho_session *s, const sho_view *view, unsigned from, un
     return rc;
 }
 
-/* A subtree that holds `size` elements. That all sizes agree bounds the walk by the list's length, whatever a damaged
- * heap says. */
+/* A subtree that holds `size` elements. That all sizes agree bounds the walk by the list's length,
+ * whatever a damaged heap says. */
 static int clear_tree(struct clearing *c, uint64_t off, unsigned level, uint64_t size)
 {
     sho_view node;

@@ -1,9 +1,10 @@
 /*
  * list_check.c: verifies one list: invariants I1 to I6 of list.h.
  *
- * The walk goes down with the number of elements that the node above says are there. Every child but the last one of
- * the list must hold one at least, so that a walk is never longer than the list, which is never longer than the heap has words: also
- * not if damaged references make a node its own descendant.
+ * The walk goes down with the number of elements that the node above says are there. Every child
+ * but the last one of the list must hold one at least, so that a walk is never longer than the
+ * list, which is never longer than the heap has words: also not if damaged references make a node
+ * its own descendant.
  */
 #include "types/list.h"
 
@@ -54,8 +55,8 @@ static int check_leaf(struct checking *c, const sho_view *leaf, uint64_t size, b
         PROBLEM(c, off, "last leaf of a list whose head says that it is 0x%llx", U(c->tail));
     if (count != size)
         PROBLEM(c, off, "list leaf holds %u elements, its parent says %llu", count, U(size));
-    if (count == 0 && LIST_LEAF_FIRST(meta) != 0)
-        PROBLEM(c, off, "empty list leaf says that its elements begin after %u", LIST_LEAF_FIRST(meta));
+    if (count == 0 && (LIST_LEAF_FIRST(meta) != 0 || c->height == 0))
+        PROBLEM(c, off, "empty list leaf %s", c->height == 0 ? "is the only one" : "has a gap before its elements");
     return check_cells(c, leaf, 1 + LIST_LEAF_FIRST(meta), count);
 }
 
@@ -67,8 +68,8 @@ static int check_inner(struct checking *c, const sho_view *inner, unsigned level
     uint64_t meta = sho_view_word(inner, 0);
     unsigned count = LIST_INNER_COUNT(meta);
     if (!list_inner_ok(inner, meta, level)) {
-        PROBLEM(c, off, "inner list node of %u words has %u children and level %llu, at level %u", inner->word_count, count,
-                U(LIST_INNER_LEVEL(meta)), level);
+        PROBLEM(c, off, "inner list node of %u words has %u children and level %llu, at level %u", inner->word_count,
+                count, U(LIST_INNER_LEVEL(meta)), level);
         return 0;
     }
     if (level == c->height && count == 1)
@@ -82,8 +83,8 @@ static int check_inner(struct checking *c, const sho_view *inner, unsigned level
         bool child_is_last = is_last && k + 1 == count;
         uint64_t end = k + 1 < count ? sho_view_word(inner, LIST_INNER_START(k + 1)) - base : size;
         if (end > size || end < start || (end == start && !child_is_last)) {
-            PROBLEM(c, off, "child %u of an inner list node is to hold elements %llu to %llu of %llu", k, U(start), U(end),
-                    U(size));
+            PROBLEM(c, off, "child %u of an inner list node is to hold elements %llu to %llu of %llu", k, U(start),
+                    U(end), U(size));
             return 0;
         }
         int rc = check_tree(c, off, sho_view_word(inner, LIST_INNER_REF(k)), level - 1, end - start, child_is_last);

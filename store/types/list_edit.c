@@ -1,5 +1,6 @@
 /*
- * list_edit.c: the editor of a list's nodes (list.h): reads each node once, keeps changed words aside, applies them at the end.
+ * list_edit.c: the editor of a list's nodes (list.h): reads each node once, keeps changed words
+ * aside, applies them at the end.
  */
 #include "types/list.h"
 
@@ -33,6 +34,7 @@ static int take_struct(sho_list_edit *e, const sho_view *view, unsigned level, s
 int sho_list_edit_begin(sho_list_edit *e, sho_session *s, const sho_view *head)
 {
     e->s = s;
+    e->tidy = true;
     e->node_count = 0;
     uint64_t meta = sho_view_word(head, 0);
     e->tree = !LIST_META_IS_INLINE(meta);

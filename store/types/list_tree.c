@@ -3,20 +3,20 @@
  *
  * Both directions climb from the leaf to the root with what the level below asks of its parent:
  *
- *   insert   a full leaf is split; its new right half wants a place in the parent, which may split in turn; the rest of the path
- *            only learns that the child has one element more.
- *   remove   a child that became empty is taken out; one that became small (a third) is joined with a neighbour if both
- *            fit two thirds of a node, so that a node that was just joined is far from a split, and one just split
- *            far from a join. A root with one child gives way to it. A sole leaf that half the head could hold goes back
- *            into the head.
+ *   insert   a full leaf is split; its new right half wants a place in the parent, which may split
+ *            in turn; the rest of the path only learns that the child has one element more.
+ *   remove   a child that became empty is taken out; one that became small (a third) is joined with
+ *            a neighbour if both fit two thirds of a node, so that a node that was just joined is
+ *            far from a split, and one just split far from a join. A root with one child gives way
+ *            to it. A sole leaf that half the head could hold goes back into the head.
  *
  * The ends are special, for lists used as stacks and queues:
- *   - A full first leaf that gets an element before all others leaves that one alone on the left: lists that grow at the
- *     front are as full as those that grow at the end. Cells move to the end of their leaf then, and the gap
- *     before them takes the next ones.
+ *   - A full first leaf that gets an element before all others leaves that one alone on the left:
+ *     lists that grow at the front are as full as those that grow at the end. Cells move to the end
+ *     of their leaf then, and the gap before them takes the next ones.
  *   - Taking away the first element never looks at neighbours: the leaf is about to be empty.
- *   - A tail that becomes empty stays until the element before it is removed (I5), so that a stack which goes up and down
- *     across a leaf's boundary makes no node each time.
+ *   - A tail that becomes empty stays until the element before it is removed (I5), so that a stack
+ *     which goes up and down across a leaf's boundary makes no node each time.
  */
 #include "types/list.h"
 
@@ -93,7 +93,8 @@ static void adjust(sho_list_node *n, unsigned slot, uint64_t delta)
     }
 }
 
-/* ------------------------------------------------------------------------------------------ insert */
+/* ------------------------------------------------------------------------------------------ insert
+ * */
 
 /* A new root over the old one and its new right neighbour, which begins at `start`. */
 static int grow_root(sho_list_edit *e, uint64_t start, uint64_t ref)
@@ -111,8 +112,8 @@ static int grow_root(sho_list_edit *e, uint64_t start, uint64_t ref)
     return 0;
 }
 
-/* Level by level: the child on the path has one element more; if `ref`, it was split after left_size elements, and
- * ref is its right part. */
+/* Level by level: the child on the path has one element more; if `ref`, it was split after
+ * left_size elements, and ref is its right part. */
 static int climb_insert(sho_list_edit *e, const sho_list_path *path, bool at_front, uint64_t left_size, uint64_t ref)
 {
     unsigned height = e->height;
@@ -148,7 +149,8 @@ static int climb_insert(sho_list_edit *e, const sho_list_path *path, bool at_fro
     return ref == 0 ? 0 : grow_root(e, left_size, ref);
 }
 
-/* Into a leaf that has room: moves the cells on the shorter side, or makes room at the front for many. */
+/* Into a leaf that has room: moves the cells on the shorter side, or makes room at the front for
+ * many. */
 static void leaf_insert(sho_list_node *leaf, unsigned pos, uint64_t cell)
 {
     unsigned count = leaf->count;
@@ -233,7 +235,8 @@ int sho_list_tree_insert(sho_list_edit *e, uint64_t index, uint64_t cell)
     return climb_insert(e, &path, at_front, leaf->count, right->view.off);
 }
 
-/* ------------------------------------------------------------------------------------------ remove */
+/* ------------------------------------------------------------------------------------------ remove
+ * */
 
 /* What became of the child on the path. */
 enum outcome {
@@ -294,7 +297,8 @@ static void inners_join(sho_list_node *a, sho_list_node *b, uint64_t a_size)
     children_put(a, &c, 0, c.count);
 }
 
-/* Joins child `slot` of c with a neighbour if both together are small enough. *ret_joined: a child was taken out. */
+/* Joins child `slot` of c with a neighbour if both together are small enough. *ret_joined: a child
+ * was taken out. */
 static int join(sho_list_edit *e, struct children *c, unsigned level, unsigned slot, bool *ret_joined)
 {
     *ret_joined = false;
@@ -324,7 +328,8 @@ static int join(sho_list_edit *e, struct children *c, unsigned level, unsigned s
     return 0;
 }
 
-/* Level by level: the child on the path has `lost` elements less, and `outcome` is what is to be done with it. */
+/* Level by level: the child on the path has `lost` elements less, and `outcome` is what is to be
+ * done with it. */
 static int climb_remove(sho_list_edit *e, const sho_list_path *path, enum outcome outcome, unsigned lost, bool at_front)
 {
     for (unsigned level = 1; level <= e->height; level++) {
@@ -352,7 +357,7 @@ static int climb_remove(sho_list_edit *e, const sho_list_path *path, enum outcom
             continue; /* CHILD_EMPTY */
         }
         children_put(n, &c, 0, c.count);
-        outcome = changed && c.count <= INNER_SMALL && !at_front ? CHILD_SMALL : CHILD_STAYS;
+        outcome = changed && c.count <= INNER_SMALL && !at_front && e->tidy ? CHILD_SMALL : CHILD_STAYS;
     }
     return outcome == CHILD_EMPTY ? SHOBJ_ECORRUPT : 0; /* the tail at least is left */
 }
@@ -402,7 +407,7 @@ static int into_head_if_small(sho_list_edit *e)
     sho_list_node *head = e->head;
     sho_list_node *leaf;
     int rc = sho_list_edit_node(e, e->tail, 0, &leaf);
-    if (rc || leaf->count > (head->view.word_count - 1) / 2)
+    if (rc || !list_fits_head(leaf->count, head->view.word_count))
         return rc;
     uint64_t cells[LIST_LEAF_CELLS];
     sho_list_cells_get(leaf, cells);
@@ -444,7 +449,7 @@ int sho_list_tree_remove(sho_list_edit *e, uint64_t index, uint64_t *ret_cell)
     enum outcome outcome = CHILD_STAYS;
     if (leaf->count == 0)
         outcome = CHILD_EMPTY;
-    else if (leaf->count <= LEAF_SMALL && !at_front)
+    else if (leaf->count <= LEAF_SMALL && !at_front && e->tidy)
         outcome = CHILD_SMALL;
     if ((rc = climb_remove(e, &path, outcome, 1, at_front)) || outcome == CHILD_STAYS || (rc = collapse(e)))
         return rc;

@@ -1,8 +1,10 @@
 /*
- * Lists, one thread: every call against a plain array, at sizes around all edges of nodes; blocks given back; transactions; a
- * full store; damaged words.
+ * Lists, one thread: every call against a plain array, at sizes around all edges of nodes; blocks
+ * given back; transactions; a full store; damaged words.
  */
 #include "lists.h"
+
+#include <pthread.h>
 
 static uint64_t live_blocks(void)
 {
@@ -11,7 +13,8 @@ static uint64_t live_blocks(void)
     return stat.blocks;
 }
 
-/* A session's log keeps its second segment for ever: it is not to be missed in the counts of blocks. */
+/* A session's log keeps its second segment for ever: it is not to be missed in the counts of
+ * blocks. */
 static void grow_log(void)
 {
     shobj_value *values = calloc(TREE_2 * 20, sizeof(*values));
@@ -327,6 +330,15 @@ static void test_million(void)
     free(values);
 }
 
+/* In a thread of its own: its session's log has no more than its slot, and there is no room for more. */
+static void *delete_in_full_store(void *arg)
+{
+    struct model *m = arg;
+    for (int i = 0; i < 700; i++)
+        step_do(m, DELETE, (int64_t)m->count / 2);
+    return NULL;
+}
+
 /* Fills a small store: what failed left no trace, and what was taken away makes room again. */
 static void test_full(void)
 {
@@ -354,6 +366,9 @@ static void test_full(void)
     CHECK_INT(shobj_list_extend(store, m.list, values, SHO_COUNT_OF(values)), SHOBJ_EFULL);
     check_structure(m.list);
     compare(&m, 200);
+    pthread_t thread;
+    CHECK_INT(pthread_create(&thread, NULL, delete_in_full_store, &m), 0);
+    CHECK_INT(pthread_join(thread, NULL), 0);
     for (int i = 0; i < 2000; i++)
         step_do(&m, DELETE, i % 3 ? (int64_t)m.count / 2 : -1);
     for (int i = 0; i < 1500; i++)
@@ -365,7 +380,8 @@ static void test_full(void)
     store = big;
 }
 
-/* Any word of a list may be anything: calls end, with an error or without, and touch nothing outside of the heap. */
+/* Any word of a list may be anything: calls end, with an error or without, and touch nothing
+ * outside of the heap. */
 static void test_damage(uint64_t *random)
 {
     shobj_store *sound = store;
