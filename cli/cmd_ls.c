@@ -82,7 +82,7 @@ static void shorten(const shobj_value *value, char ret_text[TEXT_BYTES + 8])
         s.is_cut = true;
     while (s.is_cut && s.bytes > 0 && ((unsigned char)ret_text[s.bytes] & 0xc0) == 0x80)
         s.bytes--; /* not in the middle of a character: ret_text[bytes] is its first byte, or behind it */
-    strcpy(ret_text + s.bytes, s.is_cut ? "..." : "");
+    snprintf(ret_text + s.bytes, 4, "%s", s.is_cut ? "..." : "");
 }
 
 static char *step_of(const shobj_value *key)
@@ -377,7 +377,7 @@ static int show_contents(tree *t, const shobj_value *container, uint64_t size)
             put(t, t->prefix);
             put(t, line[is_last]);
             put(t, r.entries[i].name);
-            strcpy(t->prefix + prefix_bytes, line[2 + is_last]);
+            snprintf(t->prefix + prefix_bytes, sizeof(t->prefix) - prefix_bytes, "%s", line[2 + is_last]);
             rc = show_entry(t, &r.entries[i]);
             t->prefix[prefix_bytes] = '\0';
         }

@@ -2,20 +2,18 @@
  * cmd_mount.c: mount and umount. The file system itself is the program shobjfs, which stays behind in the background.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "target.h"
 
-#define FS_PROGRAM   "shobjfs"
-#define WAIT_SECONDS 10
+#define FS_PROGRAM "shobjfs"
 
 /* Beside this program, where it is really, or in PATH (a name without '/' makes execvp look there). */
 static void find_program(char ret_path[PATH_MAX])
@@ -29,7 +27,7 @@ static void find_program(char ret_path[PATH_MAX])
         if (snprintf(ret_path, PATH_MAX, "%s/%s", self, FS_PROGRAM) < PATH_MAX && access(ret_path, X_OK) == 0)
             return;
     }
-    strcpy(ret_path, FS_PROGRAM);
+    memcpy(ret_path, FS_PROGRAM, sizeof(FS_PROGRAM));
 }
 
 /* Undoes \ooo, as mountinfo writes blanks and backslashes. */
@@ -104,19 +102,32 @@ static bool real_folder(const char *folder, char ret_path[PATH_MAX])
     return snprintf(ret_path, PATH_MAX, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < PATH_MAX;
 }
 
-static void exec_or_end(char *const argv[])
+/* Runs a program to its end. With `ret_said` not NULL its standard error goes there, as one line, instead of to ours. */
+static int run_and_wait(char *const argv[], char *ret_said, size_t said_bytes, int *ret_status)
 {
-    execvp(argv[0], argv);
-    _exit(127);
-}
-
-static int run_and_wait(char *const argv[], int *ret_status)
-{
+    int ends[2] = {-1, -1};
+    if (ret_said != NULL && pipe2(ends, O_CLOEXEC) != 0)
+        return -1;
     pid_t child = fork();
+    if (child == 0) {
+        if (ret_said != NULL)
+            dup2(ends[1], STDERR_FILENO);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    if (ret_said != NULL) {
+        close(ends[1]);
+        size_t used = 0;
+        ssize_t got = 0;
+        while (child > 0 && used + 1 < said_bytes &&
+               ((got = read(ends[0], ret_said + used, said_bytes - used - 1)) > 0 || (got < 0 && errno == EINTR)))
+            used += got > 0 ? (size_t)got : 0;
+        ret_said[used] = '\0';
+        ret_said[strcspn(ret_said, "\n")] = '\0';
+        close(ends[0]);
+    }
     if (child < 0)
         return -1;
-    if (child == 0)
-        exec_or_end(argv);
     while (waitpid(child, ret_status, 0) < 0) {
         if (errno != EINTR)
             return -1;
@@ -154,7 +165,7 @@ int cmd_mount(const struct call *call)
     char *options = (char *)call_option(call, "options");
     char *argv[] = {program, store, folder, options != NULL ? "-o" : NULL, options, NULL};
     int status;
-    if (run_and_wait(argv, &status) != 0)
+    if (run_and_wait(argv, NULL, 0, &status) != 0)
         code = fail_errno(call, "starting " FS_PROGRAM);
     else if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
         code = fail_text(call, SHOBJ_EIO, FS_PROGRAM " is missing: it belongs beside shobj, or in PATH");
@@ -179,13 +190,15 @@ int cmd_umount(const struct call *call)
     if (!is_ours(folder))
         return fail_text(call, SHOBJ_EIO, "%s: no store is mounted there", folder);
     char *argv[] = {"fusermount3", "-u", "--", folder, NULL};
+    char said[300];
     int status;
-    if (run_and_wait(argv, &status) != 0)
+    if (run_and_wait(argv, said, sizeof(said), &status) != 0)
         return fail_errno(call, "starting fusermount3");
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
         return fail_text(call, SHOBJ_EIO, "fusermount3 is missing: install fuse3");
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return fail_text(call, SHOBJ_EBUSY, "%s: still in use: close the files and leave the folders in it", folder);
+        return fail_text(call, SHOBJ_EBUSY,
+                         "%s; a mount that is in use ends when its files are closed and its folders left", said);
     if (call->json) {
         fputs("{\"unmounted\": ", stdout);
         out_json_str(folder);

@@ -149,7 +149,7 @@ static int open_named(const struct call *call, shobj_options *options, shobj_sto
 int cmd_create(const struct call *call)
 {
     shobj_options options = {.mode = SHOBJ_OPEN_EXCL};
-    shobj_store *store;
+    shobj_store *store = NULL;
     int code = read_create_options(call, &options);
     if (code == EXIT_DONE)
         code = open_named(call, &options, &store);
@@ -164,7 +164,7 @@ int cmd_create(const struct call *call)
 int cmd_open(const struct call *call)
 {
     shobj_options options = {.mode = call_option(call, "create") != NULL ? SHOBJ_OPEN_CREATE : SHOBJ_OPEN_WRITE};
-    shobj_store *store;
+    shobj_store *store = NULL;
     int code = read_create_options(call, &options);
     if (code == EXIT_DONE)
         code = open_named(call, &options, &store);

@@ -71,9 +71,9 @@ static void explain(json_reader *r, char error[256])
         error[bytes - 1] = '\0';
     yajl_free_error(r->yajl, text);
     if (strcmp(error, "premature EOF") == 0)
-        strcpy(error, "the text ends too early");
+        snprintf(error, 256, "the text ends too early");
     else if (strcmp(error, "invalid character inside string") == 0) {
-        strcpy(error, "a control character inside a string (write it as \\u00..)");
+        snprintf(error, 256, "a control character inside a string (write it as \\u00..)");
         r->column++; /* yajl stands before it */
     }
 }
@@ -167,7 +167,7 @@ static int read_file(json_reader *r, char error[256])
 {
     unsigned char *block = malloc(BLOCK_BYTES);
     if (block == NULL) {
-        strcpy(error, "out of memory");
+        snprintf(error, 256, "out of memory");
         return -1;
     }
     size_t have = 0;
@@ -208,7 +208,7 @@ int json_read(const json_input *input, const yajl_callbacks *callbacks, void *ar
     size_t used;
     r.yajl = yajl_alloc(callbacks, NULL, arg);
     if (r.yajl == NULL || !yajl_config(r.yajl, yajl_allow_multiple_values, 1)) {
-        strcpy(error, "out of memory");
+        snprintf(error, 256, "out of memory");
         return -1;
     }
     *ret_reader = &r;

@@ -108,7 +108,7 @@ void out_format_time(int64_t time_ns, char ret_text[32])
     time_t seconds = (time_t)(time_ns / 1000000000);
     struct tm local;
     if (localtime_r(&seconds, &local) == NULL || strftime(ret_text, 32, "%Y-%m-%d %H:%M:%S", &local) == 0)
-        strcpy(ret_text, "?");
+        snprintf(ret_text, 32, "?");
 }
 
 void out_flush_for_error(void)

@@ -76,8 +76,8 @@ static const struct option *valued_option(const struct command *command, const c
 {
     for (int i = 0; i < OPTION_MAX && command->options[i].name != NULL; i++) {
         const struct option *o = &command->options[i];
-        bool is_it = strncmp(word, "--", 2) == 0 ? strcmp(word + 2, o->name) == 0
-                                                 : word[0] == '-' && word[1] == o->letter && word[2] == '\0';
+        const char letter[3] = {'-', o->letter, '\0'};
+        bool is_it = strncmp(word, "--", 2) == 0 ? strcmp(word + 2, o->name) == 0 : strcmp(word, letter) == 0;
         if (is_it && o->arg != NULL)
             return o;
     }

@@ -102,7 +102,8 @@ static void step_free(path_step *s)
 /* Up to `end`: "path '/a/b': <what>". */
 static int fail(const walk *w, int code, const char *end, const char *what)
 {
-    return sho_error(code, "path '%.*s': %s", (int)(end - w->path), w->path, what);
+    sho_error(code, "path '%.*s': %s", (int)(end - w->path), w->path, what);
+    return code;
 }
 
 static int parse_literal(const walk *w, path_step *s)
@@ -118,41 +119,44 @@ static int parse_literal(const walk *w, path_step *s)
     return rc;
 }
 
-/* Reads the step whose '/' is at w->end. */
-static int parse_step(const walk *w, path_step *ret)
+/* Unescapes [from, s->end) to s->text. */
+static int unescape(const walk *w, path_step *s, const char *from)
 {
-    const char *from = w->end + 1;
-    path_step s = {.end = from + strcspn(from, "/")};
-    if (s.end == from)
-        return fail(w, SHOBJ_EINVAL, s.end, "an empty step; the empty key is written ~=''");
-    s.is_literal = from[0] == '~' && from[1] == '=';
-    if (s.is_literal)
-        from += 2;
-    s.text = malloc((size_t)(s.end - from) + 1);
-    if (s.text == NULL)
-        return sho_error(SHOBJ_ENOMEM, "reading a path: out of memory");
-    int rc = 0;
-    for (const char *c = from; c < s.end && rc == 0; c++) {
+    for (const char *c = from; c < s->end; c++) {
         char plain = *c;
         if (plain == '~') {
             c++;
-            plain = *c == '0' ? '~' : '/';
             if (*c != '0' && *c != '1')
-                rc = fail(w, SHOBJ_EINVAL, s.end, "behind '~' stands 0 (for '~'), 1 (for '/') or = (a literal)");
+                return fail(w, SHOBJ_EINVAL, s->end, "behind '~' stands 0 (for '~'), 1 (for '/') or = (a literal)");
+            plain = *c == '0' ? '~' : '/';
         }
-        s.text[s.bytes++] = plain;
+        s->text[s->bytes++] = plain;
     }
-    s.text[s.bytes] = '\0';
-    if (rc == 0 && sho_utf8_check(s.text, s.bytes) < s.bytes)
-        rc = fail(w, SHOBJ_EINVAL, s.end, "this is not UTF-8");
-    if (rc == 0 && s.is_literal)
-        rc = parse_literal(w, &s);
-    if (rc < 0) {
-        step_free(&s);
-        return rc;
-    }
-    *ret = s;
+    s->text[s->bytes] = '\0';
+    if (sho_utf8_check(s->text, s->bytes) < s->bytes)
+        return fail(w, SHOBJ_EINVAL, s->end, "this is not UTF-8");
     return 0;
+}
+
+/* Reads the step whose '/' is at w->end; step_free() is due after success. */
+static int parse_step(const walk *w, path_step *s)
+{
+    const char *from = w->end + 1;
+    *s = (path_step){.end = from + strcspn(from, "/")};
+    if (s->end == from)
+        return fail(w, SHOBJ_EINVAL, s->end, "an empty step; the empty key is written ~=''");
+    s->is_literal = from[0] == '~' && from[1] == '=';
+    if (s->is_literal)
+        from += 2;
+    s->text = malloc((size_t)(s->end - from) + 1);
+    if (s->text == NULL)
+        return fail(w, SHOBJ_ENOMEM, s->end, "out of memory");
+    int rc = unescape(w, s, from);
+    if (rc == 0 && s->is_literal)
+        rc = parse_literal(w, s);
+    if (rc < 0)
+        step_free(s);
+    return rc;
 }
 
 static shobj_value step_key(const path_step *s)
@@ -176,7 +180,8 @@ static int step_index(const walk *w, const path_step *s, shobj_value *ret)
     const char *digits = s->text + (s->text[0] == '-');
     size_t count = s->bytes - (size_t)(digits - s->text);
     if (s->is_literal || count == 0 || strspn(digits, "0123456789") != count || (digits[0] == '0' && count > 1))
-        return fail(w, SHOBJ_ETYPE, s->end, "an element is named by its index (-1 is the last), or by '-' behind the end");
+        return fail(w, SHOBJ_ETYPE, s->end,
+                    "an element is named by its index (-1 is the last), or by '-' behind the end");
     errno = 0;
     long long index = strtoll(s->text, NULL, 10);
     if (errno != 0)
@@ -189,8 +194,8 @@ static int step_index(const walk *w, const path_step *s, shobj_value *ret)
 
 static const char *type_name(const shobj_value *v)
 {
-    static const char *const names[] = {"nothing", "None", "a bool", "an int", "an int", "a float", "a complex number",
-                                        "a str", "bytes", "a tuple", "a frozenset", "an object"};
+    static const char *const names[] = {"nothing",          "None",  "a bool", "an int",  "an int",      "a float",
+                                        "a complex number", "a str", "bytes",  "a tuple", "a frozenset", "an object"};
     return v->type < sizeof(names) / sizeof(names[0]) ? names[v->type] : "an unknown value";
 }
 
@@ -407,9 +412,8 @@ static int set_in_dict(shobj_store *store, const set_call *call, shobj_oid dict)
     if (call->value != NULL)
         return shobj_dict_set(store, dict, &key, call->value);
     rc = shobj_dict_del(store, dict, &key, NULL);
-    return rc == SHOBJ_ENOTFOUND
-               ? fail(&call->parent.container, rc, call->parent.step.end, "the dict has no such key")
-               : rc;
+    return rc == SHOBJ_ENOTFOUND ? fail(&call->parent.container, rc, call->parent.step.end, "the dict has no such key")
+                                 : rc;
 }
 
 static int set_in_list(shobj_store *store, const set_call *call, shobj_oid list)

@@ -16,7 +16,7 @@
 
 #include "base/error.h"
 
-#define CHUNK 1000000000u
+#define CHUNK        1000000000u
 #define CHUNK_DIGITS 9u
 
 static int no_memory(void)
@@ -195,7 +195,7 @@ static char *put_zeros(char *at, int count)
 void sho_float_format(double value, char ret_text[SHO_FLOAT_TEXT_MAX])
 {
     if (isnan(value)) {
-        strcpy(ret_text, "nan");
+        memcpy(ret_text, "nan", 4);
         return;
     }
     char *at = ret_text;
@@ -203,11 +203,11 @@ void sho_float_format(double value, char ret_text[SHO_FLOAT_TEXT_MAX])
         *at++ = '-';
     value = fabs(value);
     if (isinf(value)) {
-        strcpy(at, "inf");
+        memcpy(at, "inf", 4);
         return;
     }
     if (value == 0) {
-        strcpy(at, "0.0");
+        memcpy(at, "0.0", 4);
         return;
     }
     decimal d;

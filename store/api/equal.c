@@ -73,16 +73,13 @@ static bool number_equals(const shobj_value *x, const shobj_value *y)
     const shobj_value *a = x->type <= y->type ? x : y;
     const shobj_value *b = x->type <= y->type ? y : x;
     switch (b->type) {
-    case SHOBJ_INT:
-        return a->i == b->i;
-    case SHOBJ_BIGINT:
-        return a->type == SHOBJ_BIGINT && bigint_equals(a, b);
+    case SHOBJ_INT: return a->i == b->i;
+    case SHOBJ_BIGINT: return a->type == SHOBJ_BIGINT && bigint_equals(a, b);
     case SHOBJ_FLOAT:
         return a->type == SHOBJ_INT      ? int_equals_float(a->i, b->f)
                : a->type == SHOBJ_BIGINT ? bigint_equals_float(a, b->f)
                                          : a->f == b->f;
-    default:
-        return a->type == SHOBJ_COMPLEX && a->c[0] == b->c[0] && a->c[1] == b->c[1];
+    default: return a->type == SHOBJ_COMPLEX && a->c[0] == b->c[0] && a->c[1] == b->c[1];
     }
 }
 
@@ -113,20 +110,16 @@ bool sho_value_equals(const shobj_value *x, const shobj_value *y)
         return false;
     switch (a.type) {
     case SHOBJ_STR:
-    case SHOBJ_BYTES:
-        return a.count == b.count && (a.count == 0 || memcmp(a.data, b.data, a.count) == 0);
+    case SHOBJ_BYTES: return a.count == b.count && (a.count == 0 || memcmp(a.data, b.data, a.count) == 0);
     case SHOBJ_TUPLE:
         for (size_t i = 0; a.count == b.count && i < a.count; i++) {
             if (!sho_value_equals(&a.items[i], &b.items[i]))
                 return false;
         }
         return a.count == b.count;
-    case SHOBJ_FROZENSET:
-        return a.count == b.count && set_equals(&a, &b);
-    case SHOBJ_OBJECT:
-        return a.oid == b.oid;
-    default:
-        return true; /* absent, None */
+    case SHOBJ_FROZENSET: return a.count == b.count && set_equals(&a, &b);
+    case SHOBJ_OBJECT: return a.oid == b.oid;
+    default: return true; /* absent, None */
     }
 }
 
@@ -160,14 +153,10 @@ uint64_t sho_value_hash(const shobj_value *value)
     shobj_value v = reduced(value);
     uint64_t h = v.type;
     switch (v.type) {
-    case SHOBJ_INT:
-        return hash_double((double)v.i);
-    case SHOBJ_BIGINT:
-        return hash_double(bigint_to_double(&v));
-    case SHOBJ_FLOAT:
-        return hash_double(v.f);
-    case SHOBJ_COMPLEX:
-        return mix(hash_double(v.c[0]) + 3 * hash_double(v.c[1]));
+    case SHOBJ_INT: return hash_double((double)v.i);
+    case SHOBJ_BIGINT: return hash_double(bigint_to_double(&v));
+    case SHOBJ_FLOAT: return hash_double(v.f);
+    case SHOBJ_COMPLEX: return mix(hash_double(v.c[0]) + 3 * hash_double(v.c[1]));
     case SHOBJ_STR:
     case SHOBJ_BYTES:
         for (size_t i = 0; i < v.count; i++)
@@ -181,9 +170,7 @@ uint64_t sho_value_hash(const shobj_value *value)
         for (size_t i = 0; i < v.count; i++)
             h += sho_value_hash(&v.items[i]);
         return mix(h);
-    case SHOBJ_OBJECT:
-        return mix(v.oid);
-    default:
-        return mix(h);
+    case SHOBJ_OBJECT: return mix(v.oid);
+    default: return mix(h);
     }
 }

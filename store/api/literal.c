@@ -38,12 +38,14 @@ static int fail_at(const reader *r, const char *where, const char *what)
     size_t column = 1;
     for (const char *c = r->text; c < where; c++)
         column += ((unsigned char)*c & 0xc0) != 0x80;
-    return sho_error(SHOBJ_EINVAL, "column %zu: %s", column, what);
+    sho_error(SHOBJ_EINVAL, "column %zu: %s", column, what);
+    return SHOBJ_EINVAL;
 }
 
 static int fail(const reader *r, const char *what)
 {
-    return fail_at(r, r->at, what);
+    fail_at(r, r->at, what);
+    return SHOBJ_EINVAL;
 }
 
 static void *part_alloc(reader *r, size_t bytes)

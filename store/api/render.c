@@ -31,10 +31,10 @@ enum shape { SHAPE_DICT, SHAPE_PAIRS, SHAPE_LIST, SHAPE_TUPLE, SHAPE_FROZENSET }
 
 typedef struct frame {
     enum shape shape;
-    bool is_written;  /* at least one item */
+    bool is_written;   /* at least one item */
     bool is_open_pair; /* of $dict: a key is written, and its value on the way */
-    shobj_oid oid;    /* 0: a tuple or frozenset */
-    size_t place;  /* of an object: its number among those met */
+    shobj_oid oid;     /* 0: a tuple or frozenset */
+    size_t place;      /* of an object: its number among those met */
     shobj_dict_iter iter;
     uint64_t index; /* of the next item: list, tuple, frozenset */
     const char *close;
@@ -472,8 +472,9 @@ static int put_key(renderer *r, frame *f, const shobj_value *key)
     if (r->form == SHOBJ_FORM_LITERAL)
         rc = shobj_render(NULL, key, r->form, 0, 0, sink_write, &r->sink);
     else if (r->form == SHOBJ_FORM_DUMP && !is_plain_key(key))
-        rc = sho_error(SHOBJ_ECONFLICT,
-                       "dumping dict @%016" PRIx64 ": it changed meanwhile; open a transaction around the dump", f->oid);
+        rc =
+            sho_error(SHOBJ_ECONFLICT,
+                      "dumping dict @%016" PRIx64 ": it changed meanwhile; open a transaction around the dump", f->oid);
     else
         rc = put_name(r, key);
     sho_sink_puts(&r->sink, ": ");

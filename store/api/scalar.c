@@ -219,31 +219,17 @@ int sho_scalar_put(sho_sink *sink, enum shobj_form form, const shobj_value *v)
     const char *const *word = words[form != SHOBJ_FORM_LITERAL];
     char text[24];
     switch (v->type) {
-    case SHOBJ_NONE:
-        sho_sink_puts(sink, word[0]);
-        return 0;
-    case SHOBJ_BOOL:
-        sho_sink_puts(sink, word[v->i != 0 ? 2 : 1]);
-        return 0;
+    case SHOBJ_NONE: sho_sink_puts(sink, word[0]); return 0;
+    case SHOBJ_BOOL: sho_sink_puts(sink, word[v->i != 0 ? 2 : 1]); return 0;
     case SHOBJ_INT:
         snprintf(text, sizeof(text), "%" PRId64, v->i);
         sho_sink_puts(sink, text);
         return 0;
-    case SHOBJ_BIGINT:
-        return put_bigint(sink, v);
-    case SHOBJ_FLOAT:
-        put_float(sink, form, v->f);
-        return 0;
-    case SHOBJ_COMPLEX:
-        put_complex(sink, form, v->c);
-        return 0;
-    case SHOBJ_STR:
-        put_str(sink, form, v->data, v->count);
-        return 0;
-    case SHOBJ_BYTES:
-        put_bytes(sink, form, v->data, v->count);
-        return 0;
-    default:
-        return sho_error(SHOBJ_EINVAL, "rendering a value: there is no value of type %u", v->type);
+    case SHOBJ_BIGINT: return put_bigint(sink, v);
+    case SHOBJ_FLOAT: put_float(sink, form, v->f); return 0;
+    case SHOBJ_COMPLEX: put_complex(sink, form, v->c); return 0;
+    case SHOBJ_STR: put_str(sink, form, v->data, v->count); return 0;
+    case SHOBJ_BYTES: put_bytes(sink, form, v->data, v->count); return 0;
+    default: return sho_error(SHOBJ_EINVAL, "rendering a value: there is no value of type %u", v->type);
     }
 }

@@ -96,10 +96,10 @@ bool sho_utf8_has_surrogate(const char *text, size_t bytes)
 
 bool sho_rune_is_plain(uint32_t rune)
 {
-    static const uint32_t hidden[][2] = {
-        {0x00, 0x1f},     {0x7f, 0xa0},     {0xad, 0xad},     {0x61c, 0x61c},   {0x180e, 0x180e},  {0x2000, 0x200f},
-        {0x2028, 0x202f}, {0x205f, 0x206f}, {0x3000, 0x3000}, {0xd800, 0xf8ff}, {0xfeff, 0xfeff},  {0xfff0, 0xfffb},
-        {0xfffe, 0xffff}, {0xe0000, 0xe0fff}, {0xf0000, UINT32_MAX}};
+    static const uint32_t hidden[][2] = {{0x00, 0x1f},     {0x7f, 0xa0},       {0xad, 0xad},         {0x61c, 0x61c},
+                                         {0x180e, 0x180e}, {0x2000, 0x200f},   {0x2028, 0x202f},     {0x205f, 0x206f},
+                                         {0x3000, 0x3000}, {0xd800, 0xf8ff},   {0xfeff, 0xfeff},     {0xfff0, 0xfffb},
+                                         {0xfffe, 0xffff}, {0xe0000, 0xe0fff}, {0xf0000, UINT32_MAX}};
     for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++) {
         if (rune >= hidden[i][0] && rune <= hidden[i][1])
             return false;
@@ -167,14 +167,16 @@ int sho_values_copy(const shobj_value *values, size_t count, shobj_value *ret_va
     size_t text_bytes = 0;
     measure(values, count, &item_count, &text_bytes);
     size_t bytes = item_count * sizeof(shobj_value) + text_bytes;
-    shobj_value *items = NULL;
-    if (bytes > 0) {
-        items = malloc(bytes);
-        if (items == NULL)
-            return sho_error(SHOBJ_ENOMEM, "copying a value of %zu bytes: out of memory", bytes);
+    if (bytes == 0) {
+        memmove(ret_values, values, count * sizeof(shobj_value));
+        *ret_memory = NULL;
+        return 0;
     }
+    shobj_value *items = malloc(bytes);
+    if (items == NULL)
+        return sho_error(SHOBJ_ENOMEM, "copying a value of %zu bytes: out of memory", bytes);
     *ret_memory = items;
-    char *text = items == NULL ? NULL : (char *)(items + item_count);
+    char *text = (char *)(items + item_count);
     copy_into(values, count, ret_values, &items, &text);
     return 0;
 }

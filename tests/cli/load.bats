@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # load and dump: exactness, forms of input, all or nothing.
-# shellcheck disable=SC2016 # the tags of a dump begin with '$'
+# shellcheck disable=SC2016,SC1003 # the tags of a dump begin with '$', escapes of JSON with '\'
 
 load common
 

@@ -34,7 +34,7 @@ teardown()
     exits 0 shobj mount bank mnt
     exec 4<mnt/root
     exits 7 shobj umount mnt
-    says "*in use*"
+    says "*busy*in use*"
     exec 4<&-
     exits 0 shobj umount mnt
 }

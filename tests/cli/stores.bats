@@ -69,7 +69,7 @@ holds()
     exits 0 shobj create a
     exits 0 shobj create b
     exits 0 shobj ls -l
-    [[ $output =~ ^[0-9]+$'\t'[-0-9]+\ [:0-9]+$'\t'a$'\n' ]]
+    [[ ${output//$'\t'/|} =~ ^[0-9]+\|[-0-9]+\ [:0-9]+\|a ]]
     exits 0 shobj ls --json
     jq -e 'map(.name) == ["a", "b"] and all(.bytes > 0)' <<<"$output"
 }
@@ -113,6 +113,7 @@ holds()
     wait || true
     exits 0 shobj ps --reap bank
     is ""
+    # shellcheck disable=SC2154 # exits() sets it
     [[ $stderr == "cleaned up after "[01]" dead process"* ]] # who came first may have done it already
     prints "" shobj ps bank
     exits 0 shobj rm bank
