@@ -339,7 +339,7 @@ static int climb_remove(sho_list_edit *e, const sho_list_path *path, enum outcom
             adjust(n, slot, -(uint64_t)lost);
             continue;
         }
-        struct children c;
+        struct children c = {0};
         children_get(n, &c);
         for (unsigned k = slot + 1; k < c.count; k++)
             c.start[k] -= lost;

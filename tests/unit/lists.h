@@ -317,6 +317,7 @@ __attribute__((unused)) static struct model model_copy(const struct model *m)
     copy.codes = NULL;
     copy.room = 0;
     model_room(&copy, m->count + 1);
+    CHECK(copy.codes != NULL);
     memcpy(copy.codes, m->codes, m->count * sizeof(*m->codes));
     return copy;
 }
