@@ -182,6 +182,16 @@ static void test_given_values(void)
     given = get(store, "/a/list/-1/-1");
     CHECK(given.count == 3 && memcmp(given.data, "end", 3) == 0);
 
+    /* The way leads through the tuple, which is read to where the given text was. */
+    memset(long_text, 'y', sizeof(long_text));
+    shobj_value other = bytes_of(SHOBJ_STR, long_text, 2000);
+    set(store, "/a/other", other);
+    given = get(store, "/a/other");
+    CHECK_INT(shobj_path_set(store, "/a/tuple/1/-", &given), 0);
+    given = get(store, "/a/list/-1");
+    CHECK(same(&given, &other));
+    CHECK_INT(shobj_path_set(store, "/a/list/-1", NULL), 0);
+
     given = get(store, "/a/tuple");
     const char *shown = render(store, &given, SHOBJ_FORM_DUMP);
     CHECK(strncmp(shown, "{\"$tuple\": [\"xxx", 16) == 0);
