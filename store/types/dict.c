@@ -1,18 +1,18 @@
 /*
  * dict.c: finding a key, and the operations on one.
  *
- * The way to a key is head -> (trie ->)* group -> chunk, one word of each, or head -> chunk, or the head alone; dict.h
- * tells the stored form and the invariants. An update of a key that is there writes the node of its entry alone and
- * says so to the engine (sho_op_leaf()), by F1 to F3.
+ * The way to a key is head -> (trie ->)* group -> chunk, one word of each, or head -> chunk, or the
+ * head alone; dict.h tells the stored form and the invariants. An update of a key that is there
+ * writes the node of its entry alone and says so to the engine (sho_op_leaf()), by F1 to F3.
  *
- * A missing key sets no error message: asking for what may not be there is an everyday thing, and formatting takes
- * longer than looking.
+ * A missing key sets no error message: asking for what may not be there is an everyday thing, and
+ * formatting takes longer than looking.
  */
 #include "types/dict.h"
 
 #include "base/error.h"
 
-/* ------------------------------------------------------------------------------------------ finding */
+/* -------------------------------------------------------------------------------------- finding */
 
 /* The key among the `used` entries of a head or a chunk. */
 SHO_INLINE int find_in_array(sho_session *s, const sho_view *view, unsigned entries_at, unsigned used,
@@ -96,8 +96,8 @@ SHO_INLINE int find_below(sho_session *s, const shobj_key *key, sho_dict_path *p
     int rc = sho_dict_read(s, &path->head, sho_view_word(&path->head, SHO_DICT_HEAD_REF), SHM_DICT_CHUNK, &path->chunk);
     if (SHO_UNLIKELY(rc))
         return rc;
-    return find_in_array(s, &path->chunk, SHO_DICT_CHUNK_ENTRIES,
-                         SHO_DICT_CHUNK_USED(sho_view_word(&path->chunk, 0)), key, path);
+    return find_in_array(s, &path->chunk, SHO_DICT_CHUNK_ENTRIES, SHO_DICT_CHUNK_USED(sho_view_word(&path->chunk, 0)),
+                         key, path);
 }
 
 int sho_dict_find(sho_session *s, const shobj_key *key, sho_dict_path *path)
@@ -118,7 +118,7 @@ static uint64_t found_value(sho_dict_path *path)
     return sho_view_word(home, at + 2);
 }
 
-/* ------------------------------------------------------------------------------------------ reading */
+/* -------------------------------------------------------------------------------------- reading */
 
 static int get_body(sho_session *s, shobj_oid dict, const shobj_key *key, shobj_value *value)
 {
@@ -173,9 +173,7 @@ static int len_body(sho_session *s, shobj_oid dict, uint64_t *count)
         return rc;
     uint64_t meta = sho_view_word(&head, 0);
     switch (SHO_DICT_MODE(meta)) {
-    case SHO_DICT_INLINE:
-        *count = SHO_DICT_HEAD_LIVE(meta);
-        return 0;
+    case SHO_DICT_INLINE: *count = SHO_DICT_HEAD_LIVE(meta); return 0;
     case SHO_DICT_CHUNK:
         rc = sho_dict_read(s, &head, sho_view_word(&head, SHO_DICT_HEAD_REF), SHM_DICT_CHUNK, &part);
         if (rc == 0)
@@ -186,8 +184,7 @@ static int len_body(sho_session *s, shobj_oid dict, uint64_t *count)
         if (rc == 0)
             *count = sho_view_word(&part, SHO_DICT_ORDER_COUNT);
         return rc;
-    default:
-        return sho_dict_damaged(&head, "a dict of no known form");
+    default: return sho_dict_damaged(&head, "a dict of no known form");
     }
 }
 
@@ -204,7 +201,7 @@ SHOBJ_API int shobj_dict_len(shobj_store *store, shobj_oid dict, uint64_t *ret_c
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------------ changing */
+/* ------------------------------------------------------------------------------------- changing */
 
 /* The value of a found key: one node. */
 static int replace(sho_session *s, sho_dict_path *path, const shobj_value *value)
@@ -301,7 +298,7 @@ SHOBJ_API int shobj_dict_del(shobj_store *store, shobj_oid dict, const shobj_key
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------------ the first, the last, all */
+/* --------------------------------------------------------------------- the first, the last, all */
 
 static int locate_in_array(const sho_dict_array *array, bool first, sho_dict_path *path)
 {

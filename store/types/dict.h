@@ -10,52 +10,55 @@
  *                |           ^ ^       ^
  *                +-> trie -> group: 16 hash bits and place of each entry
  *
- * An entry is three words: {hash32 << 32 | serial32, key cell, value cell}; a slot without one is three zeros. hash32 is
- * the low half of the key's hash, never 0. A serial numbers the insertions into one dict; the entry keeps its
- * low half, the container of the entry (head or chunk) has the *limit*, a serial above all of its entries and at most
- * 2^32 above each: both together give the whole serial, and an entry moves from place to place as it is.
+ * An entry is three words: {hash32 << 32 | serial32, key cell, value cell}; a slot without one is
+ * three zeros. hash32 is the low half of the key's hash, never 0. A serial numbers the insertions
+ * into one dict; the entry keeps its low half, the container of the entry (head or chunk) has the
+ * *limit*, a serial above all of its entries and at most 2^32 above each: both together give the
+ * whole serial, and an entry moves from place to place as it is.
  *
  * Invariants (sho_dict_check() verifies them):
- * I1  Entries stand in the order of their serials, in a slot array and along the list of chunks; `used` slots may hold
- *     entries, `live` of them do.
- * I2  limit > serial >= limit - 2^32 for each entry. Each serial of a chunk is at or above the limit of the chunk before, so
- *     that limits ascend strictly along the list: a walk that meets one that does not has met damage, or a race.
- * I3  INDEXED: no chunk is empty, next and prev agree, order's count is the sum of live, its serial at or above all limits.
- * I4  INDEXED: the index has exactly one word per entry, in the group (or its spill groups) that the entry's hash32 leads to,
- *     with no empty slot between the word's home and its place.
- * I5  A group of depth d holds entries that agree in the top d bits of hash32. In a trie node of level l it has
- *     6 l < d <= 6 l + 6 and fills 2^(6 l + 6 - d) adjacent slots; as the root, d = 0. Only groups of depth 32 spill.
+ * I1  Entries stand in the order of their serials, in a slot array and along the list of chunks;
+ *     `used` slots may hold entries, `live` of them do.
+ * I2  limit > serial >= limit - 2^32 for each entry. Each serial of a chunk is at or above the
+ *     limit of the chunk before, so that limits ascend strictly along the list: a walk that meets
+ *     one that does not has met damage, or a race.
+ * I3  INDEXED: no chunk is empty, next and prev agree, order's count is the sum of live, its serial
+ *     at or above all limits.
+ * I4  INDEXED: the index has exactly one word per entry, in the group (or its spill groups) that
+ *     the entry's hash32 leads to, with no empty slot between the word's home and its place.
+ * I5  A group of depth d holds entries that agree in the top d bits of hash32. In a trie node of
+ *     level l it has 6 l < d <= 6 l + 6 and fills 2^(6 l + 6 - d) adjacent slots; as the root, d =
+ *     0. Only groups of depth 32 spill.
  * I6  No two entries have equal keys.
  *
  * Facts of one node (what a writer of that node alone may rely on, sho_op_leaf()):
  * F1  INLINE: everything is a fact of the head.
  * F2  A chunk marked SOLE is all of its dict. Losing the mark, or being replaced, writes it.
- * F3  That a key has its entry in a slot of a chunk is a fact of the chunk: whatever moves an entry, deletes it, or frees
- *     the chunk, writes the chunk. So an update of an existing key writes one node and reads no order node.
- * Absence of a key is, in an INDEXED dict, a fact of its group; order and tail chunk are written by all who insert.
+ * F3  That a key has its entry in a slot of a chunk is a fact of the chunk: whatever moves an
+ *     entry, deletes it, or frees the chunk, writes the chunk. So an update of an existing key
+ *     writes one node and reads no order node.
+ * Absence of a key is, in an INDEXED dict, a fact of its group; order and tail chunk are written by
+ * all who insert.
  */
 #ifndef SHO_DICT_H
 #define SHO_DICT_H
 
 #include "types/container.h"
 
-/* ------------------------------------------------------------------------------------------ stored form */
+/* ---------------------------------------------------------------------------------- stored form */
 
-/* Head. Word 0: mode:2 | used:5 | live:5 | limit:52 (the last three INLINE only), all zero in a new dict. INLINE: entries
- * from word 1. CHUNK: word 1 is the chunk's offset. INDEXED: word 1 is the root reference, word 2 the order node's offset. */
-enum sho_dict_mode {
-    SHO_DICT_INLINE = 0,
-    SHO_DICT_CHUNK = 1,
-    SHO_DICT_INDEXED = 2
-};
-#define SHO_DICT_MODE(meta) ((unsigned)((meta) & 3))
-#define SHO_DICT_HEAD_META(used, live, limit)                                                      \
+/* Head. Word 0: mode:2 | used:5 | live:5 | limit:52 (the last three INLINE only), all zero in a new
+ * dict. INLINE: entries from word 1. CHUNK: word 1 is the chunk's offset. INDEXED: word 1 is the
+ * root reference, word 2 the order node's offset. */
+enum sho_dict_mode { SHO_DICT_INLINE = 0, SHO_DICT_CHUNK = 1, SHO_DICT_INDEXED = 2 };
+#define SHO_DICT_MODE(meta) ((unsigned)((meta)&3))
+#define SHO_DICT_HEAD_META(used, live, limit)                                                                          \
     ((uint64_t)SHO_DICT_INLINE | (uint64_t)(used) << 2 | (uint64_t)(live) << 7 | (uint64_t)(limit) << 12)
-#define SHO_DICT_HEAD_USED(meta) ((unsigned)((meta) >> 2 & 31))
-#define SHO_DICT_HEAD_LIVE(meta) ((unsigned)((meta) >> 7 & 31))
-#define SHO_DICT_HEAD_LIMIT(meta) ((meta) >> 12)
+#define SHO_DICT_HEAD_USED(meta)   ((unsigned)((meta) >> 2 & 31))
+#define SHO_DICT_HEAD_LIVE(meta)   ((unsigned)((meta) >> 7 & 31))
+#define SHO_DICT_HEAD_LIMIT(meta)  ((meta) >> 12)
 #define SHO_DICT_HEAD_WORDS(slots) (SHO_DICT_HEAD_ENTRIES + 3u * (slots))
-#define SHO_DICT_SERIAL_MAX ((1ULL << 52) - 1)
+#define SHO_DICT_SERIAL_MAX        ((1ULL << 52) - 1)
 enum {
     SHO_DICT_HEAD_ENTRIES = 1, /* first entry word */
     SHO_DICT_HEAD_REF = 1,
@@ -64,11 +67,12 @@ enum {
     SHO_DICT_SLOTS_MAX = 20 /* of a head and of a chunk */
 };
 
-/* Chunk. Word 0: used:8 | live:8 | sole:1. A dict's SOLE chunk has limit = next serial and no neighbours. */
+/* Chunk. Word 0: used:8 | live:8 | sole:1. A dict's SOLE chunk has limit = next serial and no
+ * neighbours. */
 #define SHO_DICT_CHUNK_META(used, live, sole) ((uint64_t)(used) | (uint64_t)(live) << 8 | (uint64_t)(sole) << 16)
-#define SHO_DICT_CHUNK_USED(meta) ((unsigned)((meta) & 0xff))
-#define SHO_DICT_CHUNK_LIVE(meta) ((unsigned)((meta) >> 8 & 0xff))
-#define SHO_DICT_CHUNK_SOLE(meta) ((unsigned)((meta) >> 16 & 1))
+#define SHO_DICT_CHUNK_USED(meta)             ((unsigned)((meta)&0xff))
+#define SHO_DICT_CHUNK_LIVE(meta)             ((unsigned)((meta) >> 8 & 0xff))
+#define SHO_DICT_CHUNK_SOLE(meta)             ((unsigned)((meta) >> 16 & 1))
 enum {
     SHO_DICT_CHUNK_NEXT = 1,
     SHO_DICT_CHUNK_PREV = 2,
@@ -78,9 +82,9 @@ enum {
 };
 #define SHO_DICT_CHUNK_WORDS(slots) (SHO_DICT_CHUNK_ENTRIES + 3u * (slots))
 
-#define SHO_DICT_SERIAL_SPAN (1ULL << 32)
+#define SHO_DICT_SERIAL_SPAN         (1ULL << 32)
 #define SHO_DICT_ENTRY(hash, serial) ((uint64_t)(hash) << 32 | (uint32_t)(serial))
-#define SHO_DICT_ENTRY_HASH(word) ((uint32_t)((word) >> 32))
+#define SHO_DICT_ENTRY_HASH(word)    ((uint32_t)((word) >> 32))
 
 /* Order node. */
 enum {
@@ -91,36 +95,37 @@ enum {
     SHO_DICT_ORDER_WORDS = 4
 };
 
-/* Trie: 64 references, selected by 6 bits of hash32 from the top; level 5 has the last two bits and uses every 16th
- * slot. A reference is an offset (a multiple of 16), bit 0 set if it is a trie's. */
-#define SHO_DICT_TRIE_WORDS 64u
-#define SHO_DICT_LEVELS 6u
-#define SHO_DICT_REF_TRIE 1ULL
+/* Trie: 64 references, selected by 6 bits of hash32 from the top; level 5 has the last two bits and
+ * uses every 16th slot. A reference is an offset (a multiple of 16), bit 0 set if it is a trie's. */
+#define SHO_DICT_TRIE_WORDS   64u
+#define SHO_DICT_LEVELS       6u
+#define SHO_DICT_REF_TRIE     1ULL
 #define SHO_DICT_REF_OFF(ref) ((ref) & ~15ULL)
 
-/* Group. Word 0: count:8 | depth:8 | offset / 16 of the next spill group:48. Words 1..63 are an open hash table of index
- * words, tag:16 | slot:5 | offset / 16 of the chunk:43. In a trie of level l (as the root: 0) the tag is hash32 from bit
- * 6 l of the top on: its first 6 bits choose the slot in the trie and split the group, its last 10 choose the home. */
-#define SHO_DICT_GROUP_META(count, depth, spill)                                                   \
+/* Group. Word 0: count:8 | depth:8 | offset / 16 of the next spill group:48. Words 1..63 are an
+ * open hash table of index words, tag:16 | slot:5 | offset / 16 of the chunk:43. In a trie of level
+ * l (as the root: 0) the tag is hash32 from bit 6 l of the top on: its first 6 bits choose the slot
+ * in the trie and split the group, its last 10 choose the home. */
+#define SHO_DICT_GROUP_META(count, depth, spill)                                                                       \
     ((uint64_t)(count) | (uint64_t)(depth) << 8 | (uint64_t)(spill) >> 4 << 16)
-#define SHO_DICT_GROUP_COUNT(meta) ((unsigned)((meta) & 0xff))
+#define SHO_DICT_GROUP_COUNT(meta) ((unsigned)((meta)&0xff))
 #define SHO_DICT_GROUP_DEPTH(meta) ((unsigned)((meta) >> 8 & 0xff))
 #define SHO_DICT_GROUP_SPILL(meta) ((meta) >> 16 << 4)
-#define SHO_DICT_GROUP_WORDS 64u
-#define SHO_DICT_GROUP_SLOTS 63u
-#define SHO_DICT_GROUP_MAX 52u   /* entries: probing stays short */
-#define SHO_DICT_GROUP_BUILD 46u /* entries of a group built in bulk */
-#define SHO_DICT_GROUP_MERGE 26u /* entries of a group merged from two */
-#define SHO_DICT_DEPTH_MAX 32u
+#define SHO_DICT_GROUP_WORDS       64u
+#define SHO_DICT_GROUP_SLOTS       63u
+#define SHO_DICT_GROUP_MAX         52u /* entries: probing stays short */
+#define SHO_DICT_GROUP_BUILD       46u /* entries of a group built in bulk */
+#define SHO_DICT_GROUP_MERGE       26u /* entries of a group merged from two */
+#define SHO_DICT_DEPTH_MAX         32u
 
 #define SHO_DICT_PLACE(chunk_off, slot) ((uint64_t)(slot) << 43 | (uint64_t)(chunk_off) >> 4)
-#define SHO_DICT_PLACE_MASK 0x0000ffffffffffffULL
-#define SHO_DICT_PLACE_SLOT(word) ((unsigned)((word) >> 43 & 31))
-#define SHO_DICT_PLACE_OFF(word) (((word) & 0x7ffffffffffULL) << 4)
+#define SHO_DICT_PLACE_MASK             0x0000ffffffffffffULL
+#define SHO_DICT_PLACE_SLOT(word)       ((unsigned)((word) >> 43 & 31))
+#define SHO_DICT_PLACE_OFF(word)        (((word)&0x7ffffffffffULL) << 4)
 #define SHO_DICT_INDEX_WORD(tag, place) ((uint64_t)(tag) << 48 | (place))
-#define SHO_DICT_INDEX_TAG(word) ((unsigned)((word) >> 48))
+#define SHO_DICT_INDEX_TAG(word)        ((unsigned)((word) >> 48))
 
-/* ------------------------------------------------------------------------------------------ arithmetic */
+/* ----------------------------------------------------------------------------------- arithmetic */
 
 SHO_INLINE uint64_t sho_dict_serial(uint64_t limit, uint64_t entry_word)
 {
@@ -150,7 +155,7 @@ SHO_INLINE unsigned sho_dict_group_next(unsigned i)
     return i == SHO_DICT_GROUP_SLOTS ? 1 : i + 1;
 }
 
-/* ------------------------------------------------------------------------------------------ private structures */
+/* --------------------------------------------------------------------------- private structures */
 
 typedef struct sho_dict_entry {
     uint64_t serial;
@@ -159,7 +164,8 @@ typedef struct sho_dict_entry {
     uint32_t hash;
 } sho_dict_entry;
 
-/* A slot array, that of an INLINE head or of a chunk, as an operation sees it. live <= used <= slots is checked. */
+/* A slot array, that of an INLINE head or of a chunk, as an operation sees it. live <= used <=
+ * slots is checked. */
 typedef struct sho_dict_array {
     sho_view *view;
     unsigned entries_at;
@@ -172,7 +178,7 @@ typedef struct sho_dict_array {
 /* The way to a key or to an entry. */
 typedef struct sho_dict_path {
     sho_view head;
-    sho_view chunk;  /* CHUNK: the chunk. INDEXED: the one of the entry, if found */
+    sho_view chunk; /* CHUNK: the chunk. INDEXED: the one of the entry, if found */
     unsigned mode;
     bool found;
     unsigned slot;   /* if found */
@@ -203,7 +209,7 @@ SHO_INLINE sho_view *sho_dict_home(sho_dict_path *path, unsigned *ret_word)
     return &path->chunk;
 }
 
-/* ------------------------------------------------------------------------------------------ dict_node.c */
+/* ---------------------------------------------------------------------------------- dict_node.c */
 
 /* "dict node at OFF: WHAT". Returns SHOBJ_ECORRUPT. */
 int sho_dict_damaged(const sho_view *view, const char *what) SHO_COLD;
@@ -212,14 +218,17 @@ int sho_dict_damaged(const sho_view *view, const char *what) SHO_COLD;
 int sho_dict_head_array(sho_view *head, sho_dict_array *ret_array);
 int sho_dict_chunk_array(sho_view *chunk, sho_dict_array *ret_array);
 
-/* The entries of an array, in order; ret_entries has room for SHO_DICT_SLOTS_MAX. ECORRUPT if they are not `live`. */
+/* The entries of an array, in order; ret_entries has room for SHO_DICT_SLOTS_MAX. ECORRUPT if they
+ * are not `live`. */
 int sho_dict_array_entries(const sho_dict_array *array, sho_dict_entry *ret_entries);
 
-/* Whether an entry with this serial (at or above the limit) keeps I2, compared with the eldest entry. */
+/* Whether an entry with this serial (at or above the limit) keeps I2, compared with the eldest
+ * entry. */
 bool sho_dict_array_spans(const sho_dict_array *array, uint64_t serial);
 
-/* Apply half: writes one entry; empties one slot and takes the slots at the end that are not in use any more out of `used`. The
- * array's used, live and limit are the caller's to change before, and to write with _store(). */
+/* Apply half: writes one entry; empties one slot and takes the slots at the end that are not in use
+ * any more out of `used`. The array's used, live and limit are the caller's to change before, and
+ * to write with _store(). */
 void sho_dict_array_put(sho_session *s, const sho_dict_array *array, unsigned slot, const sho_dict_entry *entry);
 void sho_dict_array_take(sho_session *s, sho_dict_array *array, unsigned slot);
 void sho_dict_array_store(sho_session *s, const sho_dict_array *array, bool sole);
@@ -300,38 +309,41 @@ SHO_INLINE int sho_dict_descend(sho_session *s, sho_dict_path *path, uint32_t ha
     return sho_dict_read_group(s, from, SHO_DICT_REF_OFF(ref), &path->group);
 }
 
-/* ------------------------------------------------------------------------------------------ dict.c */
+/* --------------------------------------------------------------------------------------- dict.c */
 
 /* Finds a key below path->head; sets path->found. */
 int sho_dict_find(sho_session *s, const shobj_key *key, sho_dict_path *path);
 
-/* ------------------------------------------------------------------------------------------ dict_index.c */
+/* --------------------------------------------------------------------------------- dict_index.c */
 
 /* Steps on to the next spill group: *ret_group is it, or NULL at the end of the chain. */
 int sho_dict_spill_next(sho_session *s, sho_dict_path *path, sho_view **ret_group);
 
-/* Descends and finds the index word of one entry, by its place: sets index and spills. ECORRUPT if there is none. */
+/* Descends and finds the index word of one entry, by its place: sets index and spills. ECORRUPT if
+ * there is none. */
 int sho_dict_find_place(sho_session *s, sho_dict_path *path, uint32_t hash, uint64_t place);
 
 /* A new group with these index words. */
 int sho_dict_group_new(sho_session *s, unsigned depth, uint64_t spill_off, const uint64_t *words, unsigned count,
                        uint64_t *ret_off);
 
-/* The words of a group; ret_words has room for SHO_DICT_GROUP_SLOTS. ECORRUPT if they are not as many as it says. */
+/* The words of a group; ret_words has room for SHO_DICT_GROUP_SLOTS. ECORRUPT if they are not as
+ * many as it says. */
 int sho_dict_group_words(const sho_view *group, uint64_t *ret_words, unsigned *ret_count);
 
-/* Apply half: takes one word out; later words of the run move up, so that no mark stays behind. Lowers the count. */
+/* Apply half: takes one word out; later words of the run move up, so that no mark stays behind.
+ * Lowers the count. */
 void sho_dict_group_take(sho_session *s, sho_view *group, unsigned index);
 
 /* How an entry's word comes into the index, after a search that did not find its key. */
 typedef struct sho_dict_add {
     enum { SHO_DICT_ADD_PUT, SHO_DICT_ADD_SPILL, SHO_DICT_ADD_SPLIT } how;
-    sho_view *group;                       /* PUT: where; SPILL: the first group; SPLIT: the one that splits */
-    uint64_t word;                         /* PUT: the index word; SPILL: the new group's offset */
-    uint64_t root;                         /* SPLIT: the new root; 0: the root stays */
-    uint64_t slot_mask;                    /* SPLIT: slots of the group's trie that change */
-    uint64_t slots[SHO_DICT_TRIE_WORDS];   /* SPLIT: to what */
-    uint64_t words[SHO_DICT_GROUP_WORDS];  /* SPLIT: what the group keeps */
+    sho_view *group;                      /* PUT: where; SPILL: the first group; SPLIT: the one that splits */
+    uint64_t word;                        /* PUT: the index word; SPILL: the new group's offset */
+    uint64_t root;                        /* SPLIT: the new root; 0: the root stays */
+    uint64_t slot_mask;                   /* SPLIT: slots of the group's trie that change */
+    uint64_t slots[SHO_DICT_TRIE_WORDS];  /* SPLIT: to what */
+    uint64_t words[SHO_DICT_GROUP_WORDS]; /* SPLIT: what the group keeps */
 } sho_dict_add;
 int sho_dict_add_gather(sho_session *s, sho_dict_path *path, uint32_t hash, uint64_t place, sho_dict_add *add);
 void sho_dict_add_apply(sho_session *s, sho_dict_path *path, sho_dict_add *add);
@@ -348,22 +360,22 @@ typedef struct sho_dict_merge {
 int sho_dict_merge_gather(sho_session *s, sho_dict_path *path, uint32_t hash, sho_dict_merge *merge);
 void sho_dict_merge_apply(sho_session *s, sho_dict_path *path, sho_dict_merge *merge);
 
-/* ------------------------------------------------------------------------------------------ dict_build.c */
+/* --------------------------------------------------------------------------------- dict_build.c */
 
 /* A new chunk with the entries. */
 int sho_dict_build_chunk(sho_session *s, const sho_dict_entry *entries, unsigned count, unsigned slots, bool sole,
                          uint64_t limit, sho_view *ret_chunk);
 
-/* New chunks, order node and index for the entries, whose serials ascend and are below next_serial. `scratch`:
- * SHO_DICT_BUILD_SCRATCH(count) words. */
+/* New chunks, order node and index for the entries, whose serials ascend and are below next_serial.
+ * `scratch`: SHO_DICT_BUILD_SCRATCH(count) words. */
 #define SHO_DICT_BUILD_SCRATCH(count) (3 * (size_t)(count))
 int sho_dict_build_indexed(sho_session *s, const sho_dict_entry *entries, size_t count, uint64_t next_serial,
                            uint64_t *scratch, uint64_t *ret_root, uint64_t *ret_order_off);
 
-/* ------------------------------------------------------------------------------------------ dict_insert.c, dict_remove.c */
+/* ----------------------------------------------------------------- dict_insert.c, dict_remove.c */
 
-/* Whole operations (gather, check, apply) behind a search that found no entry, or one. ret_value (may be NULL) is the new
- * entry's value. Removing releases the entry's boxes. */
+/* Whole operations (gather, check, apply) behind a search that found no entry, or one. ret_value
+ * (may be NULL) is the new entry's value. Removing releases the entry's boxes. */
 int sho_dict_insert(sho_session *s, sho_dict_path *path, const shobj_key *key, const shobj_value *value,
                     shobj_value *ret_value);
 int sho_dict_remove(sho_session *s, sho_dict_path *path);

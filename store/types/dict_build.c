@@ -1,9 +1,11 @@
 /*
- * dict_build.c: a dict's parts built at one go, for shobj_dict_new() and for a small dict that outgrows its form.
+ * dict_build.c: a dict's parts built at one go, for shobj_dict_new() and for a small dict that
+ * outgrows its form.
  *
- * Chunks are filled one after the other. The index is built from the entries sorted by hash: a range of them that fits is
- * a group, any other range is cut at the next bit, with a trie node in between every six bits. Nobody else knows
- * the new nodes, so that all this belongs to the gather half.
+ * Chunks are filled one after the other. The index is built from the entries sorted by hash: a
+ * range of them that fits is a group, any other range is cut at the next bit, with a trie node in
+ * between every six bits. Nobody else knows the new nodes, so that all this belongs to the gather
+ * half.
  */
 #include "types/dict.h"
 
@@ -32,8 +34,8 @@ static int build_chunks(sho_session *s, const sho_dict_entry *entries, size_t co
                entries[at + n].serial - entries[at].serial < SHO_DICT_SERIAL_SPAN)
             n++;
         sho_view chunk;
-        int rc = sho_dict_build_chunk(s, entries + at, n, SHO_DICT_SLOTS_MAX, false, entries[at + n - 1].serial + 1,
-                                      &chunk);
+        int rc =
+            sho_dict_build_chunk(s, entries + at, n, SHO_DICT_SLOTS_MAX, false, entries[at + n - 1].serial + 1, &chunk);
         if (rc)
             return rc;
         for (unsigned slot = 0; slot < n; slot++)
@@ -51,11 +53,11 @@ static int build_chunks(sho_session *s, const sho_dict_entry *entries, size_t co
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ index */
+/* ---------------------------------------------------------------------------------------- index */
 
 /* An entry among those to be indexed: its hash, and its number. */
-#define ORDERED(hash, i) ((uint64_t)(hash) << 32 | (uint64_t)(i))
-#define ORDERED_HASH(word) ((uint32_t)((word) >> 32))
+#define ORDERED(hash, i)    ((uint64_t)(hash) << 32 | (uint64_t)(i))
+#define ORDERED_HASH(word)  ((uint32_t)((word) >> 32))
 #define ORDERED_ENTRY(word) ((uint32_t)(word))
 
 /* By hash, eleven bits a pass. `other` is scratch; the result is in `order`. */
@@ -90,7 +92,8 @@ typedef struct builder {
     const uint64_t *places;
 } builder;
 
-/* Entries first..end-1 of the order as one group with tags of `level`; with spill groups if they are too many. */
+/* Entries first..end-1 of the order as one group with tags of `level`; with spill groups if they
+ * are too many. */
 static int build_group(const builder *b, size_t first, size_t end, unsigned level, unsigned depth, uint64_t *ret_off)
 {
     uint64_t words[SHO_DICT_GROUP_SLOTS];
@@ -108,7 +111,8 @@ static int build_group(const builder *b, size_t first, size_t end, unsigned leve
     return 0;
 }
 
-/* Entries first..end-1, which agree in the top `depth` bits, into the slots of `trie` (of `level`) that stand for these bits. */
+/* Entries first..end-1, which agree in the top `depth` bits, into the slots of `trie` (of `level`)
+ * that stand for these bits. */
 static int build_slots(const builder *b, size_t first, size_t end, unsigned level, unsigned depth, sho_view *trie,
                        unsigned slot)
 {

@@ -1,9 +1,10 @@
 /*
  * dict_check.c: verifies I1 to I6 of dict.h for one dict.
  *
- * Every entry is looked up by its own key and must be found where it is: so it is in the index, and no second entry has
- * the same key. The index has as many words as there are entries, all different places: so it has nothing else.
- * Problems are told and the walk goes on as far as it can; only a restart, a lost transaction or a callback's wish ends it.
+ * Every entry is looked up by its own key and must be found where it is: so it is in the index, and
+ * no second entry has the same key. The index has as many words as there are entries, all different
+ * places: so it has nothing else. Problems are told and the walk goes on as far as it can; only a
+ * restart, a lost transaction or a callback's wish ends it.
  */
 #include "types/dict.h"
 
@@ -43,7 +44,7 @@ static int visit(checker *c, const sho_view *from, uint64_t off, unsigned kind, 
     return c->sink->node(c->sink->arg, off, kind, ret_view->word_count);
 }
 
-/* ------------------------------------------------------------------------------------------ entries */
+/* -------------------------------------------------------------------------------------- entries */
 
 /* The stored hash is the key's, and the key leads to its entry. */
 static int check_key(checker *c, const sho_view *view, unsigned slot, const sho_dict_entry *entry)
@@ -124,7 +125,7 @@ static int check_array(checker *c, const sho_dict_array *array)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ the list of chunks */
+/* --------------------------------------------------------------------------- the list of chunks */
 
 static int check_chunks(checker *c, const sho_view *order)
 {
@@ -166,7 +167,7 @@ static int check_chunks(checker *c, const sho_view *order)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ the index */
+/* ------------------------------------------------------------------------------------ the index */
 
 /* A group and its spill groups. */
 static int check_group(checker *c, const sho_view *from, uint64_t off, unsigned *ret_depth)
@@ -245,7 +246,8 @@ static int check_indexed(checker *c)
     const sho_view *head = &c->path.head;
     sho_view order;
     bool ok;
-    int rc = visit(c, head, sho_view_word(head, SHO_DICT_HEAD_ORDER), SHM_DICT_ORDER, SHO_DICT_ORDER_WORDS, &order, &ok);
+    int rc =
+        visit(c, head, sho_view_word(head, SHO_DICT_HEAD_ORDER), SHM_DICT_ORDER, SHO_DICT_ORDER_WORDS, &order, &ok);
     if (rc || !ok || (rc = check_chunks(c, &order)))
         return rc;
     uint64_t root = sho_view_word(head, SHO_DICT_HEAD_REF);
@@ -260,8 +262,8 @@ static int check_indexed(checker *c)
     if (rc)
         return rc;
     if (sho_view_word(&order, SHO_DICT_ORDER_COUNT) != c->entries || c->entries == 0)
-        PROBLEM(c, order.off, "counts %" PRIu64 " entries and has %" PRIu64, sho_view_word(&order, SHO_DICT_ORDER_COUNT),
-                c->entries);
+        PROBLEM(c, order.off, "counts %" PRIu64 " entries and has %" PRIu64,
+                sho_view_word(&order, SHO_DICT_ORDER_COUNT), c->entries);
     if (c->index_words != c->entries)
         PROBLEM(c, head->off, "%" PRIu64 " index words for %" PRIu64 " entries", c->index_words, c->entries);
     if (sho_view_word(&order, SHO_DICT_ORDER_SERIAL) < c->next_serial)
@@ -269,7 +271,7 @@ static int check_indexed(checker *c)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ all forms */
+/* ------------------------------------------------------------------------------------ all forms */
 
 static int check_chunk(checker *c)
 {

@@ -1,26 +1,29 @@
 /*
  * dict_index.c: from a hash to the place of its entry.
  *
- * A group is an open hash table of one-word entries, without marks for deleted ones: taking a word out moves later words of
- * its run up. A full group splits alone, on the next bit of the hash: it keeps the half of the new entry, a new
- * group gets the other half and half of the trie's slots. When a group fills just one slot of its trie, a new trie node
- * comes between. Tags are counted from the trie's own level on, so that all bits which its groups may still split
- * on are at hand; only a new trie node needs the hashes themselves, and gets them from the entries.
+ * A group is an open hash table of one-word entries, without marks for deleted ones: taking a word
+ * out moves later words of its run up. A full group splits alone, on the next bit of the hash: it
+ * keeps the half of the new entry, a new group gets the other half and half of the trie's slots.
+ * When a group fills just one slot of its trie, a new trie node comes between. Tags are counted
+ * from the trie's own level on, so that all bits which its groups may still split on are at hand;
+ * only a new trie node needs the hashes themselves, and gets them from the entries.
  *
  *     hash32   |-- 6 --|-- 6 --|-- 6 --|-- 6 --|-- 6 --|2|
  *     level    |   0   |   1   |   2   |   3   |   4   |5|
  *     tag of a group in a trie of level 1:
  *                      [------ 16 bits --------]
  *
- * A group of depth 32 can't split: its entries have equal hashes. It gets a chain of spill groups, slow but whole.
+ * A group of depth 32 can't split: its entries have equal hashes. It gets a chain of spill groups,
+ * slow but whole.
  *
- * Merging goes the opposite way: a group that lost an entry takes in its neighbour of the same depth if both together are
- * half full at most, and goes on like that upwards; a trie node with one group left goes. An empty group always has a neighbour
- * with entries beneath it, so that a dict that has become empty has one group left. Deleting takes no memory.
+ * Merging goes the opposite way: a group that lost an entry takes in its neighbour of the same
+ * depth if both together are half full at most, and goes on like that upwards; a trie node with one
+ * group left goes. An empty group always has a neighbour with entries beneath it, so that a dict
+ * that has become empty has one group left. Deleting takes no memory.
  */
 #include "types/dict.h"
 
-/* ------------------------------------------------------------------------------------------ groups */
+/* --------------------------------------------------------------------------------------- groups */
 
 /* Into a private copy of a group's words, or of none yet. */
 static void table_put(uint64_t *table, uint64_t word)
@@ -178,7 +181,7 @@ static unsigned slots_of(unsigned level, unsigned depth)
     return 1u << (6 * level + 6 - depth);
 }
 
-/* ------------------------------------------------------------------------------------------ adding */
+/* --------------------------------------------------------------------------------------- adding */
 
 static int spill_gather(sho_session *s, sho_dict_path *path, sho_dict_add *add)
 {
@@ -207,11 +210,11 @@ static int spill_gather(sho_session *s, sho_dict_path *path, sho_dict_add *add)
 /* The group that splits, on its way down. */
 typedef struct splitting {
     sho_dict_add *add;
-    sho_view trie;      /* the new trie node it is in */
-    bool in_new_trie;   /* false: in that of the path */
+    sho_view trie;    /* the new trie node it is in */
+    bool in_new_trie; /* false: in that of the path */
     unsigned level;
     unsigned depth;
-    uint32_t hash;      /* of the new entry */
+    uint32_t hash; /* of the new entry */
     uint64_t new_place;
     unsigned count;
     uint64_t words[SHO_DICT_GROUP_SLOTS];
@@ -256,8 +259,7 @@ static int split_deepen(sho_session *s, splitting *split)
         int rc = entry_hash(s, split, split->words[i], &hash);
         if (rc)
             return rc;
-        words[i] =
-            SHO_DICT_INDEX_WORD(sho_dict_tag(hash, split->level + 1), split->words[i] & SHO_DICT_PLACE_MASK);
+        words[i] = SHO_DICT_INDEX_WORD(sho_dict_tag(hash, split->level + 1), split->words[i] & SHO_DICT_PLACE_MASK);
     }
     sho_view trie;
     int rc = sho_op_new(s, SHM_DICT_TRIE, SHO_DICT_TRIE_WORDS, &trie);
@@ -384,7 +386,7 @@ void sho_dict_add_apply(sho_session *s, sho_dict_path *path, sho_dict_add *add)
     }
 }
 
-/* ------------------------------------------------------------------------------------------ merging */
+/* -------------------------------------------------------------------------------------- merging */
 
 /* The group that grows, on its way up. */
 typedef struct merging {

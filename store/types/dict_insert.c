@@ -5,9 +5,10 @@
  *   CHUNK    into the chunk; when it is full, into a larger one, then into an index with chunks
  *   INDEXED  into the tail chunk and the index
  *
- * A slot array with holes is closed up before a larger form is taken. So that no serial lies further than 2^32 behind
- * the limit (I2), an array whose eldest entry is that old is left for the next form, a tail chunk for the next one.
- * Everything is read before the first block is taken: that is the engine's short way.
+ * A slot array with holes is closed up before a larger form is taken. So that no serial lies
+ * further than 2^32 behind the limit (I2), an array whose eldest entry is that old is left for the
+ * next form, a tail chunk for the next one. Everything is read before the first block is taken:
+ * that is the engine's short way.
  */
 #include "types/dict.h"
 
@@ -29,7 +30,7 @@ static SHO_COLD int serials_used_up(void)
                      (unsigned long long)SHO_DICT_SERIAL_MAX);
 }
 
-/* ------------------------------------------------------------------------------------------ arrays */
+/* --------------------------------------------------------------------------------------- arrays */
 
 /* To a larger form: `array` is the head's or the sole chunk's; entry is the new one. */
 static int outgrow(sho_session *s, sho_dict_path *path, const sho_dict_array *array, const sho_dict_entry *entry)
@@ -89,7 +90,7 @@ static int insert_array(sho_session *s, sho_dict_path *path, sho_dict_array *arr
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ indexed */
+/* -------------------------------------------------------------------------------------- indexed */
 
 /* Where the new entry goes: the tail chunk, or a new one behind it. */
 typedef struct tail_plan {
@@ -166,7 +167,7 @@ static int insert_indexed(sho_session *s, sho_dict_path *path, tail_plan *plan, 
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ all forms */
+/* ------------------------------------------------------------------------------------ all forms */
 
 int sho_dict_insert(sho_session *s, sho_dict_path *path, const shobj_key *key, const shobj_value *value,
                     shobj_value *ret_value)

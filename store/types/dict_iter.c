@@ -1,11 +1,12 @@
 /*
  * dict_iter.c: walking a dict in batches, while others change it.
  *
- * A position is the serial of the last entry given out: entries keep theirs wherever they move, serials ascend along the
- * list, and no serial comes twice; so "the entries above (below) it" never gives one twice nor leaves one out. The chunk that
- * had it is a hint. It holds as long as that very node (offset and header, with its birth) is a chunk: chunks never
- * change their dict or their order, and a freed one has lost its kind or changed its birth. Otherwise the list is walked
- * from its nearer end.
+ * A position is the serial of the last entry given out: entries keep theirs wherever they move,
+ * serials ascend along the list, and no serial comes twice; so "the entries above (below) it" never
+ * gives one twice nor leaves one out. The chunk that had it is a hint. It holds as long as that
+ * very node (offset and header, with its birth) is a chunk: chunks never change their dict or their
+ * order, and a freed one has lost its kind or changed its birth. Otherwise the list is walked from
+ * its nearer end.
  */
 #include "types/dict.h"
 
@@ -24,7 +25,8 @@ SHOBJ_API void shobj_dict_iter_init(shobj_dict_iter *iter, shobj_oid dict, bool 
     *iter = (shobj_dict_iter){.dict = dict, .reverse = reverse};
 }
 
-/* Takes what comes next out of one array, as far as there is room; `hint` becomes the place of what was taken. */
+/* Takes what comes next out of one array, as far as there is room; `hint` becomes the place of what
+ * was taken. */
 static int take(sho_session *s, const sho_dict_array *array, batch *b)
 {
     for (unsigned i = 0; i < array->used && b->count < b->max; i++) {
@@ -50,13 +52,15 @@ static int take(sho_session *s, const sho_dict_array *array, batch *b)
     return 0;
 }
 
-static int read_chunk(sho_session *s, const sho_view *from, uint64_t off, sho_view *ret_chunk, sho_dict_array *ret_array)
+static int read_chunk(sho_session *s, const sho_view *from, uint64_t off, sho_view *ret_chunk,
+                      sho_dict_array *ret_array)
 {
     int rc = sho_dict_read(s, from, off, SHM_DICT_CHUNK, ret_chunk);
     return rc ? rc : sho_dict_chunk_array(ret_chunk, ret_array);
 }
 
-/* Steps to a neighbour; at the end, *ret_end. Limits are strictly monotonic along the list (I2): no walk goes in a ring. */
+/* Steps to a neighbour; at the end, *ret_end. Limits are strictly monotonic along the list (I2): no
+ * walk goes in a ring. */
 static int step(sho_session *s, sho_view *chunk, sho_dict_array *array, bool forward, uint64_t *steps, bool *ret_end)
 {
     uint64_t off = sho_view_word(chunk, forward ? SHO_DICT_CHUNK_NEXT : SHO_DICT_CHUNK_PREV);
@@ -138,8 +142,9 @@ static int iter_indexed(sho_session *s, const sho_view *head, batch *b)
         if (b->at.started)
             rc = search(s, &order, b->at.serial, &chunk, &array);
         else
-            rc = read_chunk(s, &order, sho_view_word(&order, b->at.reverse ? SHO_DICT_ORDER_TAIL : SHO_DICT_ORDER_FIRST),
-                            &chunk, &array);
+            rc =
+                read_chunk(s, &order, sho_view_word(&order, b->at.reverse ? SHO_DICT_ORDER_TAIL : SHO_DICT_ORDER_FIRST),
+                           &chunk, &array);
     }
     while (rc == 0 && !end) {
         rc = take(s, &array, b);
@@ -158,16 +163,10 @@ static int iter_body(sho_session *s, batch *b)
     if (rc)
         return rc;
     switch (SHO_DICT_MODE(sho_view_word(&head, 0))) {
-    case SHO_DICT_INLINE:
-        rc = sho_dict_head_array(&head, &array);
-        break;
-    case SHO_DICT_CHUNK:
-        rc = read_chunk(s, &head, sho_view_word(&head, SHO_DICT_HEAD_REF), &chunk, &array);
-        break;
-    case SHO_DICT_INDEXED:
-        return iter_indexed(s, &head, b);
-    default:
-        return sho_dict_damaged(&head, "a dict of no known form");
+    case SHO_DICT_INLINE: rc = sho_dict_head_array(&head, &array); break;
+    case SHO_DICT_CHUNK: rc = read_chunk(s, &head, sho_view_word(&head, SHO_DICT_HEAD_REF), &chunk, &array); break;
+    case SHO_DICT_INDEXED: return iter_indexed(s, &head, b);
+    default: return sho_dict_damaged(&head, "a dict of no known form");
     }
     return rc ? rc : take(s, &array, b);
 }

@@ -1,8 +1,9 @@
 /*
  * dict_new.c: a new dict, empty or with many items at once.
  *
- * Items are numbered in private memory first: of equal keys the first one stays with the last one's value. Then come the
- * values' cells, and the dict is built in the form that it would have grown to. Serials are the numbers.
+ * Items are numbered in private memory first: of equal keys the first one stays with the last one's
+ * value. Then come the values' cells, and the dict is built in the form that it would have grown
+ * to. Serials are the numbers.
  */
 #include "types/dict.h"
 

@@ -1,5 +1,6 @@
 /*
- * dict_node.c: the slot array of entries that an INLINE head and a chunk have in common (I1, I2 of dict.h).
+ * dict_node.c: the slot array of entries that an INLINE head and a chunk have in common (I1, I2 of
+ * dict.h).
  */
 #include "types/dict.h"
 

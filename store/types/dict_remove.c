@@ -1,20 +1,21 @@
 /*
  * dict_remove.c: entries go: one, or all.
  *
- * Removing takes no memory, so that a full store can be emptied. A chunk that lost its last entry is unlinked and freed. One
- * that has become sparse takes in a neighbour of the list if both together are half full at most: their entries are
- * written anew in their order, and their index words with them. The chunk of the removed entry is the one that stays: who
- * deletes what an iterator has just given out leaves the iterator's place alone. With few entries in one chunk, index and
- * order node go and the chunk is all of the dict again.
+ * Removing takes no memory, so that a full store can be emptied. A chunk that lost its last entry
+ * is unlinked and freed. One that has become sparse takes in a neighbour of the list if both
+ * together are half full at most: their entries are written anew in their order, and their index
+ * words with them. The chunk of the removed entry is the one that stays: who deletes what an
+ * iterator has just given out leaves the iterator's place alone. With few entries in one chunk,
+ * index and order node go and the chunk is all of the dict again.
  */
 #include "types/dict.h"
 
 #include "base/error.h"
 
-#define ABSORB_MAX 10u  /* entries of a chunk made of two */
-#define DEMOTE_MAX 8u   /* entries of a dict that gives up its index */
+#define ABSORB_MAX 10u /* entries of a chunk made of two */
+#define DEMOTE_MAX 8u  /* entries of a dict that gives up its index */
 
-/* ------------------------------------------------------------------------------------------ all at once */
+/* ---------------------------------------------------------------------------------- all at once */
 
 /* Nodes to be freed when the check has passed, in memory of the session. */
 typedef struct frees {
@@ -29,7 +30,8 @@ struct frees_block {
     sho_view views[64];
 };
 
-/* Announces the node and remembers it. Checks now and then that all this is not about freed and reused blocks. */
+/* Announces the node and remembers it. Checks now and then that all this is not about freed and
+ * reused blocks. */
 static int frees_add(sho_session *s, frees *f, const sho_view *view)
 {
     if (SHO_UNLIKELY(f->count == f->count_max))
@@ -146,8 +148,8 @@ static int empty_indexed(sho_session *s, sho_view *head)
     if (rc || (rc = sho_dict_read_order(s, head, &order)))
         return rc;
     if ((rc = gather_chunks(s, &order, &f)) ||
-        (rc = gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &f)) || (rc = frees_add(s, &f, &order)) ||
-        (rc = sho_op_check(s)))
+        (rc = gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &f)) ||
+        (rc = frees_add(s, &f, &order)) || (rc = sho_op_check(s)))
         return rc;
     sho_dict_head_clear(s, head, sho_view_word(&order, SHO_DICT_ORDER_SERIAL));
     frees_apply(s, &f);
@@ -187,14 +189,12 @@ int sho_dict_empty(sho_session *s, sho_view *head)
         if (rc == 0)
             rc = sho_dict_chunk_array(&chunk, &array);
         return rc ? rc : empty_array(s, head, &chunk, &array);
-    case SHO_DICT_INDEXED:
-        return empty_indexed(s, head);
-    default:
-        return sho_dict_damaged(head, "a dict of no known form");
+    case SHO_DICT_INDEXED: return empty_indexed(s, head);
+    default: return sho_dict_damaged(head, "a dict of no known form");
     }
 }
 
-/* ------------------------------------------------------------------------------------------ links of the list */
+/* ---------------------------------------------------------------------------- links of the list */
 
 /* The neighbours of chunks that leave the list, and what refers to them. */
 typedef struct links {
@@ -238,7 +238,7 @@ static void links_apply(sho_session *s, links *l, sho_view *order, uint64_t betw
         sho_op_set(s, order, SHO_DICT_ORDER_TAIL, left);
 }
 
-/* ------------------------------------------------------------------------------------------ taking in a neighbour */
+/* ------------------------------------------------------------------------ taking in a neighbour */
 
 typedef struct absorb {
     sho_view other; /* the neighbour that goes */
@@ -248,7 +248,7 @@ typedef struct absorb {
     unsigned group_count;
     sho_dict_entry entries[ABSORB_MAX];
     uint64_t old_places[ABSORB_MAX];
-    uint8_t group_of[ABSORB_MAX];         /* index in groups[] */
+    uint8_t group_of[ABSORB_MAX]; /* index in groups[] */
     sho_view groups[ABSORB_MAX];
 } absorb;
 
@@ -270,8 +270,8 @@ static int absorb_collect(absorb *a, const sho_dict_array *array, unsigned but)
     return 0;
 }
 
-/* Finds and announces the groups of all entries. A group that is the removed entry's too gets a second view of the same
- * node, which shares its record. */
+/* Finds and announces the groups of all entries. A group that is the removed entry's too gets a
+ * second view of the same node, which shares its record. */
 static int absorb_groups(sho_session *s, const sho_dict_path *path, absorb *a)
 {
     sho_dict_path way;
@@ -315,8 +315,7 @@ static int absorb_try(sho_session *s, sho_dict_path *path, const sho_dict_array 
     a->group_count = 0;
     a->limit = next ? other.limit : array->limit;
     if ((!next && (rc = absorb_collect(a, &other, SHO_DICT_SLOTS_MAX))) ||
-        (rc = absorb_collect(a, array, path->slot)) ||
-        (next && (rc = absorb_collect(a, &other, SHO_DICT_SLOTS_MAX))))
+        (rc = absorb_collect(a, array, path->slot)) || (next && (rc = absorb_collect(a, &other, SHO_DICT_SLOTS_MAX))))
         return rc;
     *ret_fits = a->count > 0 && a->limit - a->entries[0].serial <= SHO_DICT_SERIAL_SPAN;
     if (!*ret_fits)
@@ -335,8 +334,8 @@ static unsigned group_find_word(const sho_view *group, uint64_t place)
     return 0;
 }
 
-/* Index words keep their tags, and so their homes: only places change. They are all read before the first one is
- * written, since an entry's new place may be another's old one. */
+/* Index words keep their tags, and so their homes: only places change. They are all read before the
+ * first one is written, since an entry's new place may be another's old one. */
 static void absorb_apply(sho_session *s, sho_dict_path *path, sho_dict_array *array, absorb *a, sho_view *order)
 {
     unsigned at[ABSORB_MAX];
@@ -356,7 +355,7 @@ static void absorb_apply(sho_session *s, sho_dict_path *path, sho_dict_array *ar
     sho_op_free_node(s, &a->other);
 }
 
-/* ------------------------------------------------------------------------------------------ one of an indexed dict */
+/* ----------------------------------------------------------------------- one of an indexed dict */
 
 typedef struct removal {
     sho_view order;
@@ -370,14 +369,14 @@ typedef struct removal {
 
 static bool may_demote(const sho_dict_path *path, const removal *r)
 {
-    return r->count <= DEMOTE_MAX && path->levels == 0 &&
-           SHO_DICT_GROUP_SPILL(sho_view_word(&path->group, 0)) == 0 &&
+    return r->count <= DEMOTE_MAX && path->levels == 0 && SHO_DICT_GROUP_SPILL(sho_view_word(&path->group, 0)) == 0 &&
            sho_dict_array_spans(&r->array, sho_view_word(&r->order, SHO_DICT_ORDER_SERIAL)) &&
            sho_view_word(&r->order, SHO_DICT_ORDER_FIRST) == path->chunk.off &&
            sho_view_word(&r->order, SHO_DICT_ORDER_TAIL) == path->chunk.off;
 }
 
-/* The group in which the entry's index word is, and the one that refers to it if it is a spill group. */
+/* The group in which the entry's index word is, and the one that refers to it if it is a spill
+ * group. */
 static sho_view *word_group(sho_dict_path *path)
 {
     return path->spills ? &path->spill : &path->group;
@@ -388,7 +387,8 @@ static sho_view *spill_referrer(sho_dict_path *path)
     return path->spills == 1 ? &path->group : &path->before;
 }
 
-/* What removing one entry can't do without: order node, chunk, group, and the way out of the list for an empty chunk. */
+/* What removing one entry can't do without: order node, chunk, group, and the way out of the list
+ * for an empty chunk. */
 static int removal_gather(sho_session *s, sho_dict_path *path, removal *r)
 {
     r->chunk = CHUNK_KEEP;
@@ -461,16 +461,12 @@ static void removal_apply_index(sho_session *s, sho_dict_path *path, removal *r)
 static void removal_apply_chunk(sho_session *s, sho_dict_path *path, removal *r)
 {
     switch (r->chunk) {
-    case CHUNK_KEEP:
-        sho_dict_array_take(s, &r->array, path->slot);
-        break;
+    case CHUNK_KEEP: sho_dict_array_take(s, &r->array, path->slot); break;
     case CHUNK_UNLINK:
         links_apply(s, &r->around, &r->order, 0);
         sho_op_free_node(s, &path->chunk);
         return;
-    case CHUNK_ABSORB:
-        absorb_apply(s, path, &r->array, &r->absorb, &r->order);
-        break;
+    case CHUNK_ABSORB: absorb_apply(s, path, &r->array, &r->absorb, &r->order); break;
     case CHUNK_DEMOTE:
         sho_dict_array_take(s, &r->array, path->slot);
         r->array.limit = sho_view_word(&r->order, SHO_DICT_ORDER_SERIAL);

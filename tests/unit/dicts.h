@@ -1,8 +1,8 @@
 /*
  * dicts.h: a dict and a simple model of it, for the tests of the dict.
  *
- * Keys are numbers of a universe; key_make() gives each its value, so that forms and lengths mix. The model keeps the value
- * and the moment of insertion of each.
+ * Keys are numbers of a universe; key_make() gives each its value, so that forms and lengths mix.
+ * The model keeps the value and the moment of insertion of each.
  */
 #ifndef DICTS_H
 #define DICTS_H
@@ -15,8 +15,8 @@
 
 enum hash_style {
     HASH_TRUE,
-    HASH_FEW,   /* eight different hashes: groups spill */
-    HASH_STEM,  /* the upper 29 bits are equal: the trie is deep before it branches */
+    HASH_FEW,  /* eight different hashes: groups spill */
+    HASH_STEM, /* the upper 29 bits are equal: the trie is deep before it branches */
     HASH_STYLES
 };
 
@@ -24,15 +24,12 @@ enum hash_style {
 __attribute__((unused)) static shobj_value key_value(uint32_t n, char buf[48])
 {
     switch (n % 4) {
-    case 0:
-        return (shobj_value){.type = SHOBJ_INT, .i = (int64_t)n};
-    case 1:
-        return (shobj_value){.type = SHOBJ_STR, .data = buf, .count = (size_t)sprintf(buf, "%x", n)};
+    case 0: return (shobj_value){.type = SHOBJ_INT, .i = (int64_t)n};
+    case 1: return (shobj_value){.type = SHOBJ_STR, .data = buf, .count = (size_t)sprintf(buf, "%x", n)};
     case 2:
         return (shobj_value){
             .type = SHOBJ_BYTES, .data = buf, .count = (size_t)sprintf(buf, "a key of many bytes, number %u", n)};
-    default:
-        return (shobj_value){.type = SHOBJ_FLOAT, .f = n + 0.5};
+    default: return (shobj_value){.type = SHOBJ_FLOAT, .f = n + 0.5};
     }
 }
 
@@ -63,12 +60,12 @@ __attribute__((unused)) static shobj_key key_make(shobj_store *store, uint32_t n
     return key;
 }
 
-/* A value from 64 random bits; the text lives in buf. Also the way back: the bits that it was made from. */
+/* A value from 64 random bits; the text lives in buf. Also the way back: the bits that it was made
+ * from. */
 __attribute__((unused)) static shobj_value value_make(uint64_t bits, char buf[48])
 {
     if (bits % 3 == 0)
-        return (shobj_value){
-            .type = SHOBJ_STR, .data = buf, .count = (size_t)sprintf(buf, "the value %" PRIu64, bits)};
+        return (shobj_value){.type = SHOBJ_STR, .data = buf, .count = (size_t)sprintf(buf, "the value %" PRIu64, bits)};
     return (shobj_value){.type = SHOBJ_INT, .i = (int64_t)bits};
 }
 
@@ -83,7 +80,7 @@ __attribute__((unused)) static uint64_t value_bits(const shobj_value *value)
     return strtoull(text + strlen("the value "), NULL, 10);
 }
 
-/* ------------------------------------------------------------------------------------------ check and damage */
+/* ----------------------------------------------------------------------------- check and damage */
 
 typedef struct dict_report {
     unsigned problems;
@@ -93,7 +90,8 @@ typedef struct dict_report {
     uint64_t nodes[1 << 16];
 } dict_report;
 
-__attribute__((unused, format(printf, 3, 4))) static void report_problem(void *arg, uint64_t off, const char *format, ...)
+__attribute__((unused, format(printf, 3, 4))) static void report_problem(void *arg, uint64_t off, const char *format,
+                                                                         ...)
 {
     dict_report *report = arg;
     if (report->hashes_are_made_up && strstr(format, "has not the hash") != NULL)

@@ -4,8 +4,8 @@
 #include "dicts.h"
 
 #define UNIVERSE_MAX 4000u
-#define FORCED_MAX 1500u /* of keys that are forced into few groups */
-#define WALKS 4
+#define FORCED_MAX   1500u /* of keys that are forced into few groups */
+#define WALKS        4
 
 typedef struct slot {
     uint64_t bits;     /* of the value */
@@ -17,8 +17,8 @@ typedef struct walk {
     shobj_dict_iter iter;
     bool open;
     uint64_t began;
-    uint64_t *met;      /* per key: the insertion that was met last */
-    uint64_t last;      /* insertion given out last */
+    uint64_t *met; /* per key: the insertion that was met last */
+    uint64_t last; /* insertion given out last */
 } walk;
 
 typedef struct model {
@@ -38,7 +38,7 @@ typedef struct model {
     bool in_txn;
 } model;
 
-/* ------------------------------------------------------------------------------------------ model */
+/* ---------------------------------------------------------------------------------------- model */
 
 static void model_init(model *m, shobj_store *store, uint32_t universe, enum hash_style style, uint64_t seed)
 {
@@ -62,7 +62,8 @@ static uint32_t model_end(const model *m, bool first)
 {
     uint32_t best = m->universe;
     for (uint32_t n = 0; n < m->universe; n++)
-        if (m->slots[n].inserted != 0 && (best == m->universe || (m->slots[n].inserted < m->slots[best].inserted) == first))
+        if (m->slots[n].inserted != 0 &&
+            (best == m->universe || (m->slots[n].inserted < m->slots[best].inserted) == first))
             best = n;
     return best;
 }
@@ -82,7 +83,7 @@ static void model_drop(model *m, uint32_t n)
     m->count--;
 }
 
-/* ------------------------------------------------------------------------------------------ comparing */
+/* ------------------------------------------------------------------------------------ comparing */
 
 /* All entries, in order, in batches. */
 static void compare_walk(model *m, bool reverse, size_t batch)
@@ -125,7 +126,7 @@ static void compare(model *m)
     dict_check(m->store, m->dict, m->style);
 }
 
-/* ------------------------------------------------------------------------------------------ walks under way */
+/* ------------------------------------------------------------------------------ walks under way */
 
 static void walk_open(model *m, walk *w)
 {
@@ -136,7 +137,8 @@ static void walk_open(model *m, walk *w)
     memset(w->met, 0, UNIVERSE_MAX * sizeof(*w->met));
 }
 
-/* What was there from its beginning to its end has been met: an insertion before `began` that is still there. */
+/* What was there from its beginning to its end has been met: an insertion before `began` that is
+ * still there. */
 static void walk_close(model *m, walk *w)
 {
     w->open = false;
@@ -164,7 +166,7 @@ static void walk_step(model *m, walk *w)
         walk_close(m, w);
 }
 
-/* ------------------------------------------------------------------------------------------ one step */
+/* ------------------------------------------------------------------------------------- one step */
 
 static void step_set(model *m, uint32_t n, bool only_if_absent)
 {
@@ -277,7 +279,8 @@ static void finish(model *m)
 }
 
 /* Grows and shrinks several times; in the end nothing but the head is left. */
-static void test_model(model *m, uint32_t universe, enum hash_style style, unsigned steps, uint64_t seed, shobj_store *store)
+static void test_model(model *m, uint32_t universe, enum hash_style style, unsigned steps, uint64_t seed,
+                       shobj_store *store)
 {
     static const unsigned growths[] = {90, 50, 20, 70, 10, 95, 0};
     uint64_t before = block_count(store);
@@ -294,7 +297,7 @@ static void test_model(model *m, uint32_t universe, enum hash_style style, unsig
     CHECK_INT(block_count(store), before + 1);
 }
 
-/* ------------------------------------------------------------------------------------------ bulk */
+/* ----------------------------------------------------------------------------------------- bulk */
 
 static void test_bulk_of(shobj_store *store, size_t count, size_t different)
 {
@@ -373,7 +376,7 @@ static void test_bulk(shobj_store *store)
     CHECK_INT(block_count(store), before);
 }
 
-/* ------------------------------------------------------------------------------------------ serials far apart */
+/* ---------------------------------------------------------------------------- serials far apart */
 
 static int skip_body(sho_session *s, shobj_oid dict, uint64_t serials)
 {
@@ -391,7 +394,8 @@ static int skip_body(sho_session *s, shobj_oid dict, uint64_t serials)
     if (indexed) {
         sho_op_set(s, &part, SHO_DICT_ORDER_SERIAL, sho_view_word(&part, SHO_DICT_ORDER_SERIAL) + serials);
     } else {
-        /* The low halves of the entries' serials would be taken for higher ones: an empty dict only. */
+        /* The low halves of the entries' serials would be taken for higher ones: an empty dict
+         * only. */
         CHECK_INT(SHO_DICT_MODE(meta), SHO_DICT_INLINE);
         CHECK_INT(SHO_DICT_HEAD_LIVE(meta), 0);
         sho_op_set(s, &head, 0, SHO_DICT_HEAD_META(0, 0, SHO_DICT_HEAD_LIMIT(meta) + serials));
@@ -451,7 +455,7 @@ static void test_serials(model *m, shobj_store *store)
     finish(m);
 }
 
-/* ------------------------------------------------------------------------------------------ damage */
+/* --------------------------------------------------------------------------------------- damage */
 
 static void try_all(model *m, uint32_t n)
 {
@@ -473,12 +477,8 @@ static void try_all(model *m, uint32_t n)
     }
     CHECK_INT(shobj_txn_begin(m->store), 0);
     switch (n % 5) {
-    case 0:
-        (void)shobj_dict_clear(m->store, m->dict);
-        break;
-    case 1:
-        (void)shobj_dict_popitem(m->store, m->dict, n % 2, items);
-        break;
+    case 0: (void)shobj_dict_clear(m->store, m->dict); break;
+    case 1: (void)shobj_dict_popitem(m->store, m->dict, n % 2, items); break;
     case 2:
         for (uint32_t k = 0; k < 100; k++)
             (void)shobj_dict_del(m->store, m->dict, &m->keys[(n + k) % m->universe], NULL);
@@ -509,8 +509,7 @@ static void test_damage(model *m, shobj_store *store, uint32_t universe, unsigne
     memcpy(nodes, report.nodes, sizeof(nodes));
     unsigned told = 0;
     for (unsigned round = 0; round < rounds; round++) {
-        struct shm_node *node =
-            (struct shm_node *)(store->region->base + nodes[check_random(&m->random) % node_count]);
+        struct shm_node *node = (struct shm_node *)(store->region->base + nodes[check_random(&m->random) % node_count]);
         struct shm_node *another =
             (struct shm_node *)(store->region->base + nodes[check_random(&m->random) % node_count]);
         sho_word *word = &node->words[check_random(&m->random) % SHM_NODE_WORDS(sho_load(&node->header))];
@@ -530,7 +529,7 @@ static void test_damage(model *m, shobj_store *store, uint32_t universe, unsigne
     compare(m);
 }
 
-/* ------------------------------------------------------------------------------------------ a full store */
+/* --------------------------------------------------------------------------------- a full store */
 
 static shobj_value long_value(uint64_t n, char text[200])
 {
@@ -587,7 +586,7 @@ static void test_full(uint64_t seed)
     shobj_close(store);
 }
 
-/* ------------------------------------------------------------------------------------------ errors */
+/* --------------------------------------------------------------------------------------- errors */
 
 static void test_errors(shobj_store *store)
 {

@@ -1,19 +1,20 @@
 /*
- * test_dict_threads.c: one dict, several threads. Each is a session of its own, as a process would be.
+ * test_dict_threads.c: one dict, several threads. Each is a session of its own, as a process would
+ * be.
  *
  *   owners    each thread changes keys of its own at will and knows what must be there
- *   walkers   some keys are never deleted: each walk meets each of them once, in the order of their insertion
- *   counters  all add to the same few values in transactions; the sum is right
+ *   walkers   some keys are never deleted: each walk meets each of them once, in the order of their
+ *   insertion counters  all add to the same few values in transactions; the sum is right
  *   movers    an entry is moved from key to key in transactions; whoever looks sees exactly one
  */
 #include <pthread.h>
 
 #include "dicts.h"
 
-#define THREADS 3u
-#define OWN_KEYS 400u
-#define FIXED_KEYS 120u
-#define COUNTERS 4u
+#define THREADS     3u
+#define OWN_KEYS    400u
+#define FIXED_KEYS  120u
+#define COUNTERS    4u
 #define MOVERS_KEYS 9u
 
 typedef struct shared {
@@ -55,7 +56,7 @@ static void put(shared *all, uint32_t n, int64_t number)
     CHECK_INT(shobj_dict_set(all->store, all->dict, &key, &value), 0);
 }
 
-/* ------------------------------------------------------------------------------------------ owners */
+/* --------------------------------------------------------------------------------------- owners */
 
 static void own_step(worker *w)
 {
@@ -111,7 +112,7 @@ static void own_drop(worker *w)
     }
 }
 
-/* ------------------------------------------------------------------------------------------ walkers */
+/* -------------------------------------------------------------------------------------- walkers */
 
 static void walk_once(worker *w)
 {
@@ -140,7 +141,7 @@ static void walk_once(worker *w)
     CHECK_INT(next, reverse ? 0 : FIXED_KEYS);
 }
 
-/* ------------------------------------------------------------------------------------------ transactions */
+/* --------------------------------------------------------------------------------- transactions */
 
 typedef struct txn_arg {
     worker *w;
@@ -253,7 +254,7 @@ static void run(shobj_store *store, uint64_t seed, unsigned rounds)
     CHECK_INT(shobj_check(store, NULL, NULL, NULL), 0);
 }
 
-/* ------------------------------------------------------------------------------------------ small dicts */
+/* ---------------------------------------------------------------------------------- small dicts */
 
 #define SMALL_KEYS 26u
 
@@ -293,9 +294,7 @@ static void *work_small(void *arg)
             CHECK_INT(shobj_dict_setdefault(all->store, all->dict, &key, &value, &value), 0);
             CHECK_INT(value.i, n);
             break;
-        default:
-            CHECK_INT(shobj_dict_set(all->store, all->dict, &key, &value), 0);
-            break;
+        default: CHECK_INT(shobj_dict_set(all->store, all->dict, &key, &value), 0); break;
         }
     }
     shobj_detach(all->store);
