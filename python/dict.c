@@ -582,11 +582,6 @@ static int update_run(Proxy *dict, Proxy *source, PyObject *native)
     return -1;
 }
 
-static PyObject *native_update(PyObject *native, PyObject *other)
-{
-    return PyObject_CallMethod(native, "update", "O", other);
-}
-
 static int update_from(Proxy *dict, PyObject *other, PyObject *keywords)
 {
     module_state *state = dict->core->state;
@@ -599,7 +594,7 @@ static int update_from(Proxy *dict, PyObject *other, PyObject *keywords)
     if (other != NULL)
         given = shopy_is_dict(state, other) ? shopy_dict_snapshot((Proxy *)other) : Py_NewRef(other);
     if (given != NULL)
-        done = native_update(native, given);
+        done = PyObject_CallMethodOneArg(native, state->names.update, given);
     int rc = other != NULL && done == NULL ? -1 : 0;
     if (rc == 0 && keywords != NULL)
         rc = PyDict_Update(native, keywords);
@@ -706,8 +701,8 @@ static PyObject *dict_items(PyObject *self, PyObject *ignored)
 
 static PyObject *dict_fromkeys(PyObject *type, PyObject *args)
 {
-    (void)type;
-    PyObject *function = PyObject_GetAttrString((PyObject *)&PyDict_Type, "fromkeys");
+    module_state *state = PyType_GetModuleState((PyTypeObject *)type);
+    PyObject *function = PyObject_GetAttr((PyObject *)&PyDict_Type, state->names.fromkeys);
     PyObject *result = function ? PyObject_CallObject(function, args) : NULL;
     Py_XDECREF(function);
     return result;
@@ -734,7 +729,7 @@ static PyMethodDef dict_methods[] = {
      "Stores all items of a mapping, or of an iterable of pairs, and those given by name, in one transaction:\n"
      "a failure changes nothing."},
     {"update_with", FAST(dict_update_with), METH_FASTCALL | METH_KEYWORDS,
-     "update_with($self, key, function, default=<unrepresentable>)\n--\n\n"
+     "update_with($self, key, function, default=...)\n--\n\n"
      "Stores function(value of the key) under the key and returns it, as one atomic operation.\n\n"
      "An absent key has the value default; KeyError without one. The function may run several times: it must not\n"
      "change anything but shared objects, whose changes are part of the operation."},

@@ -341,10 +341,13 @@ static PyObject *native_view(PyObject *object)
 {
     if (Py_TYPE(object)->tp_iter != view_iter)
         return Py_NewRef(object);
-    static const char *const names[] = {"keys", "values", "items"};
     View *view = (View *)object;
+    module_state *state = view->dict->core->state;
     PyObject *copy = shopy_dict_snapshot(view->dict);
-    PyObject *result = copy ? PyObject_CallMethod(copy, names[view->what], NULL) : NULL;
+    PyObject *name = view->what == VIEW_KEYS     ? state->names.keys
+                     : view->what == VIEW_VALUES ? state->names.values
+                                                 : state->names.items;
+    PyObject *result = copy ? PyObject_CallMethodNoArgs(copy, name) : NULL;
     Py_XDECREF(copy);
     return result;
 }
@@ -394,9 +397,10 @@ static PyObject *view_richcompare(PyObject *self, PyObject *other, int op)
 
 static PyObject *view_isdisjoint(PyObject *self, PyObject *other)
 {
+    module_state *state = ((View *)self)->dict->core->state;
     PyObject *left = native_view(self);
     PyObject *right = left ? native_view(other) : NULL;
-    PyObject *result = right ? PyObject_CallMethod(left, "isdisjoint", "O", right) : NULL;
+    PyObject *result = right ? PyObject_CallMethodOneArg(left, state->names.isdisjoint, right) : NULL;
     Py_XDECREF(left);
     Py_XDECREF(right);
     return result;

@@ -111,10 +111,13 @@ static int errno_of(int error)
     }
 }
 
-/* The library's message may quote bytes of a path or a key that are no UTF-8. */
+/* The library's message may quote bytes of a path or a key that are no UTF-8. A conflict is no failure to it, and has none. */
 static PyObject *message_of(int error)
 {
     const char *text = shobj_error_message();
+    if (error == SHOBJ_ECONFLICT)
+        text = "the transaction lost against another one and changes nothing: leave its block and run it again "
+               "(Store.run(), Store.atomic() and Store.attempts() do so by themselves)";
     if (text[0] == '\0')
         text = shobj_error_text(error);
     return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "backslashreplace");

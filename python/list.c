@@ -559,29 +559,28 @@ static int list_contains(PyObject *self, PyObject *value)
 }
 
 /* list's own method of a native copy, read as of one instant. */
-static PyObject *by_native(PyObject *self, const char *method, PyObject *const *args, Py_ssize_t count)
+static PyObject *by_native(PyObject *self, PyObject *method, PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *stack[5];
+    PyObject *stack[4];
+    if (!shopy_check_count(PyUnicode_AsUTF8(method), count, 1, 3))
+        return NULL;
     stack[0] = shopy_list_snapshot((Proxy *)self);
-    PyObject *name = stack[0] ? PyUnicode_InternFromString(method) : NULL;
-    PyObject *result = NULL;
-    if (name != NULL && shopy_check_count(method, count, 0, 4)) {
-        memcpy(stack + 1, args, (size_t)count * sizeof args[0]);
-        result = PyObject_VectorcallMethod(name, stack, (size_t)count + 1, NULL);
-    }
-    Py_XDECREF(name);
-    Py_XDECREF(stack[0]);
+    if (stack[0] == NULL)
+        return NULL;
+    memcpy(stack + 1, args, (size_t)count * sizeof args[0]);
+    PyObject *result = PyObject_VectorcallMethod(method, stack, (size_t)count + 1, NULL);
+    Py_DECREF(stack[0]);
     return result;
 }
 
 static PyObject *list_index(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    return by_native(self, "index", args, count);
+    return by_native(self, ((Proxy *)self)->core->state->names.index, args, count);
 }
 
 static PyObject *list_count(PyObject *self, PyObject *value)
 {
-    return by_native(self, "count", &value, 1);
+    return by_native(self, ((Proxy *)self)->core->state->names.count, &value, 1);
 }
 
 static PyObject *list_copy(PyObject *self, PyObject *ignored)

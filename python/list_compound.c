@@ -315,9 +315,9 @@ static int check_unchanged(shobj_store *handle, Proxy *list, PyObject *before, u
 }
 
 /* Sorts a native list with list.sort(). */
-static int sort_native(PyObject *list, PyObject *key, int reverse)
+static int sort_native(module_state *state, PyObject *list, PyObject *key, int reverse)
 {
-    PyObject *method = PyObject_GetAttrString(list, "sort");
+    PyObject *method = PyObject_GetAttr(list, state->names.sort);
     PyObject *none = PyTuple_New(0);
     PyObject *names = Py_BuildValue("{s:O,s:i}", "key", key ? key : Py_None, "reverse", reverse);
     PyObject *done = method && none && names ? PyObject_Call(method, none, names) : NULL;
@@ -346,7 +346,7 @@ static int sort_step(shobj_store *handle, void *arg)
     if (rc != 0)
         return rc;
     PyObject *sorted = PyList_GetSlice(before, 0, PyList_GET_SIZE(before));
-    rc = sorted ? sort_native(sorted, op->key, op->reverse) : SHOPY_RAISED;
+    rc = sorted ? sort_native(op->list->core->state, sorted, op->key, op->reverse) : SHOPY_RAISED;
     if (rc == 0)
         rc = check_unchanged(handle, op->list, before, change_count);
     if (rc == 0 && !same_order(before, sorted))

@@ -328,11 +328,21 @@ PyTypeObject *shopy_type_new(PyObject *module, PyType_Spec *spec, bool public)
     return type;
 }
 
+static int names_init(module_state *state)
+{
+#define INTERN_NAME(name)                                                                          \
+    if ((state->names.name = PyUnicode_InternFromString(#name)) == NULL)                           \
+        return -1;
+    SHOPY_NAMES(INTERN_NAME)
+#undef INTERN_NAME
+    return 0;
+}
+
 static int module_exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     state->module = module;
-    if (shopy_errors_init(module, state) < 0 || shopy_core_init(module, state) < 0 || shopy_store_init(module, state) < 0 ||
+    if (names_init(state) < 0 || shopy_errors_init(module, state) < 0 || shopy_core_init(module, state) < 0 || shopy_store_init(module, state) < 0 ||
         shopy_dict_init(module, state) < 0 || shopy_views_init(module, state) < 0 || shopy_list_init(module, state) < 0 ||
         shopy_txn_init(module, state) < 0)
         return -1;
@@ -353,6 +363,16 @@ static int each_reference(module_state *state, int (*visit)(PyObject **slot, voi
     }
     for (int i = 0; i < ERR_COUNT; i++) {
         int rc = visit(&state->errors[i], arg);
+        if (rc != 0)
+            return rc;
+    }
+    PyObject **names[] = {
+#define NAME_ADDRESS(name) &state->names.name,
+        SHOPY_NAMES(NAME_ADDRESS)
+#undef NAME_ADDRESS
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int rc = visit(names[i], arg);
         if (rc != 0)
             return rc;
     }

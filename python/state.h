@@ -54,6 +54,18 @@ enum shopy_error {
 
 typedef struct Core Core;
 
+/* Attribute names that are looked up, interned once. X(name) */
+#define SHOPY_NAMES(X)                                                                             \
+    X(count)                                                                                       \
+    X(fromkeys)                                                                                    \
+    X(index)                                                                                       \
+    X(isdisjoint)                                                                                  \
+    X(items)                                                                                       \
+    X(keys)                                                                                        \
+    X(sort)                                                                                        \
+    X(update)                                                                                      \
+    X(values)
+
 typedef struct module_state {
     PyTypeObject *core_type;
     PyTypeObject *store_type;
@@ -68,6 +80,11 @@ typedef struct module_state {
     PyTypeObject *attempts_type;
     PyTypeObject *transaction_type;
     PyObject *errors[ERR_COUNT];
+    struct {
+#define SHOPY_NAME_FIELD(name) PyObject *name;
+        SHOPY_NAMES(SHOPY_NAME_FIELD)
+#undef SHOPY_NAME_FIELD
+    } names;
     PyObject *module; /* borrowed: the state is part of it */
     Core *cores;      /* the open ones */
 #ifdef Py_GIL_DISABLED

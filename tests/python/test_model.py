@@ -202,5 +202,4 @@ class ListMachine(Machine):
 
 TestDictModel = DictMachine.TestCase
 TestListModel = ListMachine.TestCase
-for case in (TestDictModel, TestListModel):
-    case.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestDictModel.settings = TestListModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -291,11 +291,14 @@ def test_missing_directory(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 def test_unwritable_directory(tmp_path):
     os.chmod(tmp_path, 0o755)
-    code = "import os, shobj; os.setuid(65534)\ntry: shobj.open_store('/proc/shobj', 'n')\nexcept PermissionError: print('no')"
-    code = code.replace("/proc/shobj", f"{tmp_path}/store")
-    for parent in tmp_path.parents:
-        if stat.S_IMODE(os.stat(parent).st_mode) & 0o001 == 0:
-            code = code.replace(f"{tmp_path}/store", "/shobj-unwritable")
+    reachable = all(os.stat(parent).st_mode & 0o001 for parent in tmp_path.parents)
+    target = f"{tmp_path}/store" if reachable else "/shobj-unwritable"
+    code = f"""
+import os, shobj
+os.setuid(65534)
+try: shobj.open_store({target!r}, 'n')
+except PermissionError: print('no')
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "no\n", done.stderr
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from test_model import values
 
 EXACT = [
-    None, True, False, 0, 1, -1, 255, 256, -6, 2**47 - 1, 2**47, -(2**47), -(2**47) - 1, 2**53, 2**62, 2**63 - 1, 2**63,
-    -(2**63), -(2**63) - 1, 2**64, 2**64 - 1, -(2**64), 10**100, -(10**100), 2**5000, 0.0, -0.0, 1.5, -1e308, 5e-324,
-    math.inf, -math.inf, 1j, -0.0 + 3j, complex(0.0, -0.0), complex(math.inf, -1), "", "a", "ab", "abcde", "abcdef", "é",
-    "日本語", "\U0001f600", "\0", "a\0b", "\ud800", "x\udfffy", "\x7f\x80\xff", "z" * 100000, "é" * 70000, b"", b"a",
-    b"abcdef", b"\0", b"a\0\0", b"\xff" * 100000, (), (1,), ((), ((),)), (1, "a", b"b", None, 2.5, 2**80), frozenset(),
-    frozenset({1, "a", (2, b"c"), frozenset({3})}), ("x" * 1000,) * 50,
+    None, True, False, 0, 1, -1, 255, 256, -6, 2**47 - 1, 2**47, -(2**47), -(2**47) - 1, 2**53, 2**62, 2**63 - 1,
+    2**63, -(2**63), -(2**63) - 1, 2**64, 2**64 - 1, -(2**64), 10**100, -(10**100), 2**5000, 0.0, -0.0, 1.5, -1e308,
+    5e-324, math.inf, -math.inf, 1j, -0.0 + 3j, complex(0.0, -0.0), complex(math.inf, -1), "", "a", "ab", "abcde",
+    "abcdef", "é", "日本語", "\U0001f600", "\0", "a\0b", "\ud800", "x\udfffy", "\x7f\x80\xff", "z" * 100000, "é" *
+    70000, b"", b"a", b"abcdef", b"\0", b"a\0\0", b"\xff" * 100000, (), (1,), ((), ((),)), (1, "a", b"b", None, 2.5,
+    2**80), frozenset(), frozenset({1, "a", (2, b"c"), frozenset({3})}), ("x" * 1000,) * 50,
 ]  # fmt: skip
 
 
@@ -93,7 +93,7 @@ class Number(enum.IntEnum):
     ONE = 1
 
 
-class Name(str, enum.Enum):
+class Name(enum.StrEnum):
     A = "a"
 
 
@@ -314,7 +314,8 @@ def test_to_native(store):
 def test_json(store):
     data = {"name": "x", "list": [1, 2.5, None, {"deep": [True]}]}
     assert json.dumps(store.dict(data), default=shobj.to_native) == json.dumps(data)
-    assert json.loads(json.dumps({"in": [store.list([1, {"k": 2}])]}, default=shobj.to_native)) == {"in": [[1, {"k": 2}]]}
+    mixed = {"in": [store.list([1, {"k": 2}])]}
+    assert json.loads(json.dumps(mixed, default=shobj.to_native)) == {"in": [[1, {"k": 2}]]}
 
 
 # ------------------------------------------------------------------------------------------------ identity and text
