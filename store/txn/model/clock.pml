@@ -4,8 +4,9 @@
  * Every process runs OPS operations, each chosen freely:
  *
  *   transaction   reads all nodes in any rotation, extending its snapshot where it must, and writes any subset of them
- *   single write  reads one node and writes it
- *   single read   reads all nodes and looks at their orecs again
+ *   single write  reads one node and writes it: one lock, no tick of the clock
+ *   single read   reads all nodes and looks at their orecs again, without a snapshot
+ *   operation     reads like that, then commits writes to any subset like a transaction
  *
  * A node's word counts its writes, so a word names the write that made it. Every operation notes what it saw, also one
  * that is going to abort, and which operations had ended when it began. When all have ended, "came before" must
@@ -15,6 +16,10 @@
  *
  * This is strict serializability of what committed, and opacity: what aborted fits into the same order. Two writes of
  * the same word (a lost update) fail where they happen.
+ *
+ * A third process only reads or makes a single write: with two that do everything it is the one that would see a torn
+ * order, and the states stay countable. COARSE makes a whole node's read, and its store with the unlock, one step: the finer
+ * steps are checked with two processes.
  *
  * An access to shared memory is one step. Waiting for a lock is a guard: nobody stops or dies here (commit.pml).
  */
@@ -40,6 +45,12 @@
 #define ALL ((1 << NODES) - 1)
 #define BIT(i) (1 << (i))
 #define MAX(a, b) ((a) > (b) -> (a) : (b))
+
+/* What an operation does, as a number. */
+#define SETS (1 << NODES)
+#define KINDS_TXN (NODES * SETS)       /* transactions: first node read, set of nodes written */
+#define KINDS_OP (KINDS_TXN + SETS)    /* operations: set of nodes written */
+#define KINDS (KINDS_OP + NODES)       /* single writes: the node */
 
 byte clock;
 byte orec[NODES];
@@ -223,6 +234,12 @@ inline unlock_all()
     od
 }
 
+#ifdef MUT_SHORTCUT
+#define NEEDS_VALIDATION (wv != rv + 1 || kind >= KINDS_TXN)
+#else
+#define NEEDS_VALIDATION true
+#endif
+
 inline commit()
 {
     d_step {
@@ -248,11 +265,7 @@ inline commit()
 #ifdef MUT_NO_VALIDATION
     :: true
 #else
-    :: ok
-#ifdef MUT_SHORTCUT
-       && wv != rv + 1
-#endif
-       -> validate(have & ~writes)
+    :: ok && NEEDS_VALIDATION -> validate(have & ~writes)
     :: else
 #endif
     fi;
@@ -287,7 +300,7 @@ inline single_write(n)
        if
        :: orec[n] == v -> /* the operation's check; here its path is the node itself */
 #endif
-#ifdef MUT_SINGLE_CLOCK_EARLY
+#ifdef CLOCK_BEFORE_LOCK
           wv = clock;
 #endif
           if
@@ -299,7 +312,9 @@ inline single_write(n)
 #endif
        fi
     od;
-#ifndef MUT_SINGLE_CLOCK_EARLY
+#ifdef MUT_SINGLE_CLOCK_CACHED
+    wv = cached;
+#elif !defined(CLOCK_BEFORE_LOCK)
     wv = clock;
 #endif
 #ifdef MUT_SINGLE_NO_BASE
@@ -316,30 +331,30 @@ inline single_write(n)
 #endif
 }
 
-inline single_read()
+inline operation()
 {
     do
     :: k = 0;
        do
        :: k < NODES ->
           atomic {
-              orec[(first + k) % NODES] < LOCKED ->
+              orec[k] < LOCKED ->
               if
               :: k == 0 -> begin()
               :: else
               fi;
-              version[(first + k) % NODES] = orec[(first + k) % NODES]
+              version[k] = orec[k]
 #ifndef COARSE
           };
           atomic {
 #endif
-              words[(first + k) % NODES] = word[(first + k) % NODES];
+              words[k] = word[k];
               k++
           }
        :: else -> break
        od;
-#ifdef MUT_SINGLE_READ_LAST_ONLY
-       have = BIT((first + NODES - 1) % NODES);
+#ifdef MUT_CHECK_LAST_ONLY
+       have = BIT(NODES - 1);
 #else
        have = ALL;
 #endif
@@ -356,7 +371,11 @@ inline single_read()
         :: else -> break
         od;
         i = 0
-    }
+    };
+    if
+    :: writes != 0 -> commit()
+    :: else
+    fi
 }
 
 /* ------------------------------------------------------------------------------------------ the history */
@@ -412,23 +431,20 @@ inline check_history()
     }
 }
 
-/* What an operation does, as a number. */
-#define KINDS_TXN (NODES * (1 << NODES)) /* first node read, set of nodes written */
-#define KINDS (KINDS_TXN + 2 * NODES)
-
-inline operation()
+inline run_one()
 {
     atomic {
         ok = true;
         if
-        :: kind < KINDS_TXN -> first = kind / (1 << NODES); writes = kind % (1 << NODES); begin(); rv = clock
-        :: kind >= KINDS_TXN -> first = kind % NODES
+        :: kind < KINDS_TXN -> first = kind / SETS; writes = kind % SETS; begin(); rv = clock
+        :: kind >= KINDS_TXN && kind < KINDS_OP -> writes = kind % SETS
+        :: kind >= KINDS_OP -> first = kind - KINDS_OP
         fi
     };
     if
     :: kind < KINDS_TXN -> transaction()
-    :: kind >= KINDS_TXN && kind < KINDS_TXN + NODES -> single_write(first)
-    :: kind >= KINDS_TXN + NODES -> single_read()
+    :: kind >= KINDS_TXN && kind < KINDS_OP -> operation()
+    :: kind >= KINDS_OP -> single_write(first)
     fi;
     atomic {
         ended = ended | BIT(t);
@@ -451,9 +467,12 @@ proctype process(byte t; byte count; byte kind)
     byte words[NODES];
     byte left, earlier, u;
     bool gone;
+#ifdef MUT_SINGLE_CLOCK_CACHED
+    byte cached = clock;
+#endif
 
     do
-    :: operation();
+    :: run_one();
        atomic {
            count--;
            t++;
@@ -472,7 +491,9 @@ proctype process(byte t; byte count; byte kind)
     }
 }
 
-/* Processes that run as many operations are alike: their first kinds may as well rise. */
+#define LIGHT(kind) ((kind) == 0 || (kind) == SETS || (kind) == KINDS_TXN || (kind) >= KINDS_OP)
+
+/* The first two are alike if both run as many operations: their first kinds may as well rise. */
 init
 {
     byte p, t0, kind;
@@ -481,12 +502,16 @@ init
         orec[0] = AHEAD;
         do
         :: p < PROCS ->
+           if
+           :: p == 1 && EXTRA == 0
+           :: else -> kind = 0
+           fi;
            do
            :: kind < KINDS - 1 -> kind++
-           :: true -> break
+           :: p < 2 || LIGHT(kind) -> break
            od;
            if
-           :: p == 0 -> run process(t0, OPS + EXTRA, kind); t0 = t0 + OPS + EXTRA; if :: EXTRA > 0 -> kind = 0 :: else fi
+           :: p == 0 -> run process(t0, OPS + EXTRA, kind); t0 = t0 + OPS + EXTRA
            :: else -> run process(t0, OPS, kind); t0 = t0 + OPS
            fi;
            p++
