@@ -158,15 +158,6 @@ extern const uint64_t sho_order_seed[2];
  * in the private value. */
 int sho_cell_equals(sho_session *s, uint64_t cell, const shobj_value *value, bool *ret_equal);
 
-/* Gather half: the cell to store for a key. As sho_cell_encode(). */
-SHO_INLINE int sho_key_encode(sho_session *s, const shobj_key *key, uint64_t *ret_cell)
-{
-    if (SHO_UNLIKELY(key->cell == SHO_CELL_EMPTY))
-        return sho_cell_encode_other(s, &key->value, ret_cell);
-    *ret_cell = key->cell;
-    return 0;
-}
-
 /* Gather half: whether the stored key cell equals the key. 0 or SHOBJ_ECORRUPT. An empty cell
  * equals none. */
 SHO_INLINE int sho_key_equals(sho_session *s, uint64_t cell, const shobj_key *key, bool *ret_equal)
