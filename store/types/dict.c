@@ -321,6 +321,7 @@ static int locate_end(sho_session *s, shobj_oid dict, bool first, sho_dict_path 
         return rc;
     path->mode = SHO_DICT_MODE(sho_view_word(&path->head, 0));
     path->found = false;
+    path->slot = 0;
     if (path->mode == SHO_DICT_INLINE) {
         rc = sho_dict_head_array(&path->head, &array);
         return rc ? rc : locate_in_array(&array, first, path);

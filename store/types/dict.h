@@ -118,7 +118,7 @@ enum {
 #define SHO_DICT_GROUP_MERGE       26u /* entries of a group merged from two */
 #define SHO_DICT_DEPTH_MAX         32u
 
-#define SHO_DICT_PLACE(chunk_off, slot) ((uint64_t)(slot) << 43 | (uint64_t)(chunk_off) >> 4)
+#define SHO_DICT_PLACE(chunk_off, slot) ((uint64_t)(slot) * (1ULL << 43) | (uint64_t)(chunk_off) >> 4)
 #define SHO_DICT_PLACE_MASK             0x0000ffffffffffffULL
 #define SHO_DICT_PLACE_SLOT(word)       ((unsigned)((word) >> 43 & 31))
 #define SHO_DICT_PLACE_OFF(word)        (((word)&0x7ffffffffffULL) << 4)

@@ -175,8 +175,9 @@ int sho_dict_insert(sho_session *s, sho_dict_path *path, const shobj_key *key, c
     sho_dict_array array;
     tail_plan plan;
     sho_dict_entry entry;
+    bool indexed = path->mode == SHO_DICT_INDEXED;
     int rc;
-    if (path->mode == SHO_DICT_INDEXED) {
+    if (indexed) {
         rc = tail_read(s, path, &plan, &entry.serial);
     } else {
         rc = path->mode == SHO_DICT_INLINE ? sho_dict_head_array(&path->head, &array)
@@ -193,7 +194,7 @@ int sho_dict_insert(sho_session *s, sho_dict_path *path, const shobj_key *key, c
         return rc;
     if (ret_value != NULL && (rc = sho_cell_decode(s, entry.value, ret_value)))
         return rc;
-    if (path->mode == SHO_DICT_INDEXED)
+    if (indexed)
         return insert_indexed(s, path, &plan, &entry);
     return insert_array(s, path, &array, &entry);
 }

@@ -35,6 +35,7 @@ static int bulk_init(bulk *b, const shobj_item *items, size_t count)
     b->items = items;
     b->item_count = count;
     b->entries = b->few;
+    b->count = 0;
     b->table = NULL;
     b->memory = NULL;
     if (count <= SHO_DICT_SLOTS_MAX)
@@ -44,7 +45,7 @@ static int bulk_init(bulk *b, const shobj_item *items, size_t count)
     unsigned bits = 65 - (unsigned)__builtin_clzll(count);
     size_t entry_bytes = count * sizeof(*b->entries);
     size_t scratch_bytes = SHO_DICT_BUILD_SCRATCH(count) * sizeof(*b->scratch);
-    b->memory = malloc(entry_bytes + scratch_bytes + sizeof(*b->table) * ((size_t)1 << bits));
+    b->memory = calloc(1, entry_bytes + scratch_bytes + sizeof(*b->table) * ((size_t)1 << bits));
     if (b->memory == NULL)
         return sho_error(SHOBJ_ENOMEM, "out of memory for a dict of %zu items", count);
     b->entries = b->memory;

@@ -338,7 +338,7 @@ static unsigned group_find_word(const sho_view *group, uint64_t place)
  * first one is written, since an entry's new place may be another's old one. */
 static void absorb_apply(sho_session *s, sho_dict_path *path, sho_dict_array *array, absorb *a, sho_view *order)
 {
-    unsigned at[ABSORB_MAX];
+    unsigned at[ABSORB_MAX] = {0};
     for (unsigned i = 0; i < a->count; i++)
         at[i] = group_find_word(&a->groups[a->group_of[i]], a->old_places[i]);
     for (unsigned i = 0; i < a->count; i++) {

@@ -506,6 +506,7 @@ static void test_damage(model *m, shobj_store *store, uint32_t universe, unsigne
     CHECK_INT(report.problems, 0);
     static uint64_t nodes[SHO_COUNT_OF(report.nodes)];
     size_t node_count = report.node_count;
+    CHECK(node_count > 0 && universe > 0);
     memcpy(nodes, report.nodes, sizeof(nodes));
     unsigned told = 0;
     for (unsigned round = 0; round < rounds; round++) {
