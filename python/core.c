@@ -28,9 +28,12 @@ void shopy_relock(PyThreadState *saved)
     unlocked = false;
 }
 
+/* A thread that is ending detaches from its stores when Python has forgotten it already: it holds no lock then. */
 void *shopy_wait_enter(void)
 {
-    return unlocked ? NULL : PyEval_SaveThread();
+    if (unlocked || PyGILState_GetThisThreadState() == NULL)
+        return NULL;
+    return PyEval_SaveThread();
 }
 
 void shopy_wait_leave(void *saved)

@@ -24,6 +24,7 @@ typedef struct DictIter {
     bool singly; /* near the end: one by one, to stop at the end exactly */
     unsigned next, count;
     Py_ssize_t left_count; /* a hint */
+    PyObject *pair;        /* given out last: used again if nobody kept it, as dict does. NULL at first */
     PyObject *keys[BATCH], *values[BATCH];
 } DictIter;
 
@@ -131,15 +132,24 @@ static int refresh(DictIter *iter, PyObject *key, PyObject **value)
     return 1;
 }
 
-static PyObject *result_of(DictIter *iter, PyObject *key, PyObject *value)
+/* Steals key and value. */
+static PyObject *pair_of(DictIter *iter, PyObject *key, PyObject *value)
 {
-    if (iter->what == VIEW_KEYS)
-        return key;
-    if (iter->what == VIEW_VALUES) {
-        Py_DECREF(key);
-        return value;
+    PyObject *pair = iter->pair;
+#ifndef Py_GIL_DISABLED
+    if (pair != NULL && Py_REFCNT(pair) == 1) {
+        PyObject *old_key = PyTuple_GET_ITEM(pair, 0), *old_value = PyTuple_GET_ITEM(pair, 1);
+        Py_INCREF(pair);
+        PyTuple_SET_ITEM(pair, 0, key);
+        PyTuple_SET_ITEM(pair, 1, value);
+        if (!PyObject_GC_IsTracked(pair)) /* the collector leaves alone what held nothing to trace */
+            PyObject_GC_Track(pair);
+        Py_DECREF(old_key);
+        Py_DECREF(old_value);
+        return pair;
     }
-    PyObject *pair = PyTuple_New(2);
+#endif
+    pair = PyTuple_New(2);
     if (pair == NULL) {
         Py_DECREF(key);
         Py_DECREF(value);
@@ -147,7 +157,21 @@ static PyObject *result_of(DictIter *iter, PyObject *key, PyObject *value)
     }
     PyTuple_SET_ITEM(pair, 0, key);
     PyTuple_SET_ITEM(pair, 1, value);
+#ifndef Py_GIL_DISABLED
+    Py_XSETREF(iter->pair, Py_NewRef(pair));
+#endif
     return pair;
+}
+
+/* What the iterator gives out for an entry. Steals key and value (NULL for keys). */
+static PyObject *result_of(DictIter *iter, PyObject *key, PyObject *value)
+{
+    if (iter->what == VIEW_KEYS)
+        return key;
+    if (iter->what == VIEW_ITEMS)
+        return pair_of(iter, key, value);
+    Py_DECREF(key);
+    return value;
 }
 
 /* 1: there is a batch; 0: the end, the iterator lets go of the dict; -1 with an exception. */
@@ -166,6 +190,7 @@ static int refill(DictIter *iter)
     if (iter->count > 0)
         return 1;
     Py_CLEAR(iter->dict);
+    Py_CLEAR(iter->pair);
     iter->left_count = 0;
     return 0;
 }
@@ -222,6 +247,7 @@ static int dict_iter_traverse(PyObject *self, visitproc visit, void *arg)
     DictIter *iter = (DictIter *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(iter->dict);
+    Py_VISIT(iter->pair);
     for (unsigned i = iter->next; i < iter->count; i++) {
         Py_VISIT(iter->keys[i]);
         Py_VISIT(iter->values[i]);
@@ -233,6 +259,7 @@ static int dict_iter_clear(PyObject *self)
 {
     DictIter *iter = (DictIter *)self;
     Py_CLEAR(iter->dict);
+    Py_CLEAR(iter->pair);
     for (unsigned i = 0; i < BATCH; i++) {
         Py_CLEAR(iter->keys[i]);
         Py_CLEAR(iter->values[i]);

@@ -439,7 +439,8 @@ static PyMethodDef store_methods[] = {
      "atomic($self, function=None, /, *, tries=None, timeout=None)\n--\n\n"
      "Decorator: each call of the function is a transaction, run again until it commits.\n\n"
      "Use it as @store.atomic or @store.atomic(tries=..., timeout=...). An exception undoes the transaction and goes\n"
-     "through. Inside another transaction the call is a nested block. The function must change shared objects only.\n"
+     "through, unless the attempt had met a conflict: then it is dropped with it. Inside another transaction the call\n"
+     "is a nested block. The function must change shared objects only.\n"
      "After `tries` attempts that lost: ConflictError; after `timeout` seconds: TransactionTimeout."},
     {"run", FAST(store_run), METH_FASTCALL | METH_KEYWORDS,
      "run($self, function, /, *args, **keywords)\n--\n\nCalls the function as a transaction until it commits; see atomic()."},
