@@ -19,7 +19,10 @@
 
 #define BAR_COLUMNS 40
 
-static bool bar_is_shown;
+static struct progress {
+    uint64_t started_ms, shown_ms;
+    bool is_shown;
+} bar;
 
 static uint64_t now_ms(void)
 {
@@ -29,31 +32,30 @@ static uint64_t now_ms(void)
 }
 
 /* What is over in the wink of an eye needs no bar. */
-static void show_progress(uint64_t done, uint64_t bytes)
+static bool show_progress(uint64_t done, uint64_t bytes)
 {
-    static uint64_t started_ms;
-    static uint64_t shown_ms;
     uint64_t now = now_ms();
-    if (started_ms == 0)
-        started_ms = shown_ms = now;
-    if (now - started_ms < 300 || now - shown_ms < 100)
-        return;
-    shown_ms = now;
-    bar_is_shown = true;
+    if (bar.started_ms == 0)
+        bar.started_ms = bar.shown_ms = now;
+    if (interrupted || !isatty(STDERR_FILENO) || now - bar.started_ms < 300 || now - bar.shown_ms < 100)
+        return interrupted;
+    bar.shown_ms = now;
+    bar.is_shown = true;
+    double share = bytes > 0 ? (double)done / (double)bytes : 0;
     char text[16];
     char total[16];
-    unsigned filled = bytes > 0 ? (unsigned)(BAR_COLUMNS * (double)done / (double)bytes) : 0;
     out_format_bytes(done, text);
     out_format_bytes(bytes, total);
-    fprintf(stderr, "\r[%-*.*s] %3u%%  %s of %s ", BAR_COLUMNS, (int)filled, "########################################",
-            bytes > 0 ? (unsigned)(100 * (double)done / (double)bytes) : 0, text, total);
+    fprintf(stderr, "\r[%-*.*s] %3u%%  %s of %s ", BAR_COLUMNS, (int)(BAR_COLUMNS * share),
+            "########################################", (unsigned)(100 * share), text, total);
+    return false;
 }
 
 static void clear_progress(void)
 {
-    if (bar_is_shown)
+    if (bar.is_shown)
         fprintf(stderr, "\r%*s\r", BAR_COLUMNS + 40, "");
-    bar_is_shown = false;
+    bar = (struct progress){0};
 }
 
 /* ---- input */
@@ -128,7 +130,7 @@ int cmd_load(const struct call *call)
     int code = target_open(call, call->operands[0], SHOBJ_OPEN_WRITE, &target);
     if (code != EXIT_DONE)
         return code;
-    json_input input = {.progress = isatty(STDERR_FILENO) ? show_progress : NULL};
+    json_input input = {.progress = show_progress};
     input.fd = open_input(name, &input.bytes);
     const char *shown = strcmp(name, "-") == 0 ? "standard input" : name;
     if (input.fd < 0) {

@@ -12,7 +12,6 @@
 #include "json_read.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,8 +193,10 @@ static int read_file(json_reader *r, char error[256])
         used += start;
         memmove(block, block + used, have - used);
         have -= used;
-        if (r->input->progress != NULL)
-            r->input->progress(done, r->input->bytes);
+        if (r->input->progress != NULL && r->input->progress(done, r->input->bytes)) {
+            snprintf(error, 256, "interrupted");
+            rc = -1;
+        }
     }
     free(block);
     return rc;

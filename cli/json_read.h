@@ -4,6 +4,7 @@
 #ifndef CLI_JSON_READ_H
 #define CLI_JSON_READ_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,8 +15,8 @@ typedef struct json_input {
     int fd;           /* -1: memory */
     const char *text; /* of memory */
     uint64_t bytes;   /* in all */
-    /* May be NULL: told now and then how far the reading is. */
-    void (*progress)(uint64_t done, uint64_t bytes);
+    /* May be NULL: told now and then how far the reading is; true ends it. */
+    bool (*progress)(uint64_t done, uint64_t bytes);
 } json_input;
 
 typedef struct json_reader json_reader;

@@ -92,6 +92,8 @@ static int patient_body(shobj_store *store, void *arg)
 {
     patient_call *p = arg;
     struct timespec now;
+    if (interrupted)
+        return SHOBJ_EABORTED;
     clock_gettime(CLOCK_MONOTONIC, &now);
     gave_up = p->attempts++ >= PATIENCE_ATTEMPTS && now.tv_sec - p->began.tv_sec >= PATIENCE_SECONDS;
     return gave_up ? SHOBJ_ETIMEOUT : p->body(store, p->arg);
@@ -107,6 +109,8 @@ int target_run(const struct target *target, int (*body)(shobj_store *store, void
 
 int target_fail(const struct call *call, int error)
 {
+    if (interrupted)
+        return fail_text(call, SHOBJ_EABORTED, "interrupted");
     if (error == SHOBJ_ETIMEOUT && gave_up)
         return fail_text(call, error,
                          "%d seconds long others changed the same things in between: try again when the "
@@ -153,9 +157,7 @@ int target_render(const struct call *call, const struct target *target, enum sho
     if (rc == 0)
         return EXIT_DONE;
     spool_free(spool);
-    if (interrupted)
-        return EXIT_CONFLICT;
-    if (r.spool_error != 0)
+    if (r.spool_error != 0 && !interrupted)
         return fail_text(call, rc, "keeping the text before it is written: %s", strerror(r.spool_errno));
     return target_fail(call, rc);
 }

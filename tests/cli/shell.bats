@@ -161,3 +161,15 @@ exit
     exits 0 shobj get bank:/v/-1
     is 200000
 }
+
+@test "every error of the library has an exit code" {
+    main=$BATS_TEST_DIRNAME/../../cli/main.c
+    names=$(sed -n 's/^ *X(\(E[A-Z]*\), [0-9]*,.*/SHOBJ_\1/p' "$BATS_TEST_DIRNAME/../../store/include/shobj.h")
+    (($(wc -w <<<"$names") >= 20))
+    for name in $names; do
+        (($(grep -c "{$name, EXIT_[A-Z]*}" "$main") == 1)) || {
+            echo "$name does not stand once in the table of exit codes"
+            false
+        }
+    done
+}
