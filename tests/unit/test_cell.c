@@ -586,6 +586,39 @@ static void test_random_values(uint64_t *random)
     CHECK_INT(blocks(), before);
 }
 
+/* ---- a full store */
+
+/* A value that is too large for what is free leaves nothing of itself, however far it came. */
+static void test_full(void)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "/dev/shm/shobj-unit-full-%ld", (long)getpid());
+    shobj_options options = {.mode = SHOBJ_OPEN_NEW, .max_size = 8ULL << 20};
+    CHECK_INT(shobj_open(name, &options, &store), 0);
+    CHECK_INT(shobj_unlink(name, true), 0);
+    CHECK_INT(sho_session_get(store, &s), 0);
+    enum { COUNT = 64, BYTES = 200000 };
+    shobj_value items[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        char *own = keep(BYTES);
+        memset(own, 'x', BYTES);
+        own[0] = (char)('!' + i);
+        items[i] = (shobj_value){.type = SHOBJ_STR, .data = own, .count = BYTES};
+    }
+    uint64_t before = blocks();
+    uint64_t cell = 77;
+    for (int round = 0; round < 3; round++) {
+        for (int type = SHOBJ_TUPLE; type <= SHOBJ_FROZENSET; type++)
+            CHECK_INT(encode(items_of((enum shobj_type)type, items, COUNT), &cell), SHOBJ_EFULL);
+        CHECK_INT(cell, 77);
+        CHECK_INT(blocks(), before);
+        /* What fits, still fits. */
+        CHECK(round_trip(items_of(SHOBJ_FROZENSET, items, 3)));
+        CHECK_INT(blocks(), before);
+    }
+    shobj_close(store);
+}
+
 int main(void)
 {
     uint64_t random = check_seed();
@@ -609,5 +642,6 @@ int main(void)
     test_corrupt_knots();
     test_random_words(&random);
     shobj_close(store);
+    test_full();
     return 0;
 }
