@@ -67,6 +67,22 @@ typedef struct sho_entry {
     bool is_new;           /* an own new node: changed in place */
 } sho_entry;
 
+/* A path that was walked, kept to be used again: as long as no orec on it has changed, neither has what it led to, for
+ * versions only grow. Private; never kept in a transaction, whose reads must all be in its table. */
+#define SHO_TRAIL_STEPS 8
+typedef struct sho_trail {
+    shobj_oid object; /* 0: none */
+    uint64_t first;   /* the elements [first, first + count) of the object stand in `words` */
+    uint64_t count;
+    const sho_word *words;
+    uint64_t wanted; /* the element that was last looked for in vain */
+    uint32_t step_count;
+    struct {
+        const struct shm_node *node;
+        uint64_t version;
+    } steps[SHO_TRAIL_STEPS];
+} sho_trail;
+
 /* The first part of every session: what the inline halves below work on. */
 typedef struct sho_op_state {
     uint8_t *base;
@@ -77,6 +93,7 @@ typedef struct sho_op_state {
     uint32_t entry_room;
     uint32_t restarts; /* of the current operation */
     bool tracked;      /* nodes must be found again: in a transaction, or since the operation announced a change */
+    sho_trail trail;
 } sho_op_state;
 
 /* Word i of the node; the caller has checked i < view->word_count. */
@@ -146,6 +163,34 @@ int sho_op_release_box(sho_session *s, uint64_t off);
 
 /* A box for reading: header and payload are inside the mapping and the kind is a box's. SHOBJ_ECORRUPT otherwise. */
 int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_word **ret_words);
+
+/* Keeps the path of the current operation, all of it, as the way to some elements of an object. */
+SHO_INLINE void sho_trail_keep(sho_session *s, shobj_oid object, uint64_t first, uint64_t count, const sho_word *words)
+{
+    sho_op_state *o = (sho_op_state *)s;
+    if (o->tracked || o->entry_count > SHO_TRAIL_STEPS)
+        return;
+    sho_trail *trail = &o->trail;
+    for (uint32_t i = 0; i < o->entry_count; i++) {
+        trail->steps[i].node = o->entries[i].node;
+        trail->steps[i].version = o->entries[i].version;
+    }
+    trail->step_count = o->entry_count;
+    trail->object = object;
+    trail->first = first;
+    trail->count = count;
+    trail->words = words;
+}
+
+/* After reading words through a trail: were they still what it led to? */
+SHO_INLINE bool sho_trail_holds(const sho_trail *trail)
+{
+    sho_fence_acquire();
+    for (uint32_t i = 0; i < trail->step_count; i++)
+        if (SHO_UNLIKELY(sho_load_acquire(&trail->steps[i].node->orec) != trail->steps[i].version))
+            return false;
+    return true;
+}
 
 int sho_op_check_slow(sho_session *s);
 

@@ -176,13 +176,50 @@ SHO_INLINE int find(sho_session *s, shobj_oid list, int64_t index, struct place 
 
 /* ------------------------------------------------------------------------------------------ get, set */
 
+/* Whoever walks through a list asks for the neighbours next: the way to their leaf is kept. Jumps keep nothing. */
+static void keep_trail(sho_session *s, shobj_oid list, uint64_t index, const sho_view *leaf, unsigned word)
+{
+    sho_trail *trail = &((sho_op_state *)s)->trail;
+    uint64_t step = index - trail->wanted + LIST_LEAF_CELLS;
+    trail->wanted = index;
+    if (step > 2 * LIST_LEAF_CELLS)
+        return;
+    uint64_t meta = sho_view_word(leaf, 0);
+    unsigned first = 1 + LIST_LEAF_FIRST(meta);
+    sho_trail_keep(s, list, index - (word - first), LIST_LEAF_COUNT(meta), leaf->words + first);
+}
+
 static int get_body(sho_session *s, shobj_oid list, int64_t index, shobj_value *ret_value)
 {
     struct place at;
-    int rc = find(s, list, index, &at);
+    struct far far = {0};
+    int rc = find_near(s, list, index, &at, &far);
+    if (rc == FAR) {
+        rc = find_far(s, &far, &at);
+        if (SHO_LIKELY(rc == 0 && at.node.write == NULL))
+            keep_trail(s, list, far.index, &at.node, at.word);
+    }
     if (SHO_UNLIKELY(rc))
         return rc;
     return sho_cell_decode(s, sho_view_word(&at.node, at.word), ret_value);
+}
+
+/* The element by the trail of an earlier read. False: it has to be looked for. */
+SHO_INLINE bool get_by_trail(sho_session *s, shobj_oid list, int64_t index, shobj_value *ret_value)
+{
+    sho_op_state *o = (sho_op_state *)s;
+    sho_trail *trail = &o->trail;
+    uint64_t i = (uint64_t)index - trail->first;
+    if (trail->object != list || i >= trail->count || o->tracked)
+        return false;
+    shobj_value value;
+    int rc = sho_cell_decode(s, sho_load(trail->words + i), &value);
+    if (SHO_UNLIKELY(!sho_trail_holds(trail) || rc)) {
+        trail->object = 0;
+        return false;
+    }
+    *ret_value = value;
+    return true;
 }
 
 SHOBJ_API int shobj_list_get(shobj_store *store, shobj_oid list, int64_t index, shobj_value *ret_value)
@@ -192,6 +229,8 @@ SHOBJ_API int shobj_list_get(shobj_store *store, shobj_oid list, int64_t index, 
     if (SHO_UNLIKELY(rc))
         return rc;
     sho_values_reset(s);
+    if (get_by_trail(s, list, index, ret_value))
+        return 0;
     shobj_value value;
     SHO_OP(s, rc, get_body(s, list, index, &value));
     if (SHO_LIKELY(rc == 0))
