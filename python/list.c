@@ -51,7 +51,8 @@ static PyObject *list_get(Proxy *list, int64_t index)
 struct value_step {
     Proxy *list;
     shopy_plan *plan;
-    shobj_value *values;
+    shobj_value single;  /* of all but extend */
+    shobj_value *values; /* of extend */
     size_t count;
     int64_t index;
     int (*store)(shobj_store *handle, const struct value_step *step);
@@ -66,17 +67,17 @@ static int value_step(shobj_store *handle, void *arg)
 
 static int store_set(shobj_store *handle, const struct value_step *step)
 {
-    return shobj_list_set(handle, step->list->oid, step->index, step->values);
+    return shobj_list_set(handle, step->list->oid, step->index, &step->single);
 }
 
 static int store_append(shobj_store *handle, const struct value_step *step)
 {
-    return shobj_list_append(handle, step->list->oid, step->values);
+    return shobj_list_append(handle, step->list->oid, &step->single);
 }
 
 static int store_insert(shobj_store *handle, const struct value_step *step)
 {
-    return shobj_list_insert(handle, step->list->oid, step->index, step->values);
+    return shobj_list_insert(handle, step->list->oid, step->index, &step->single);
 }
 
 static int store_extend(shobj_store *handle, const struct value_step *step)
@@ -88,15 +89,13 @@ static int store_extend(shobj_store *handle, const struct value_step *step)
 static int store_planned(shobj_store *handle, struct value_step *step, PyObject *const *objects, Py_ssize_t count)
 {
     Core *core = step->list->core;
-    shobj_value value;
     step->plan = shopy_plan_new(core);
     if (step->plan == NULL)
         return SHOPY_RAISED;
     step->count = (size_t)count;
-    step->values = &value;
     int rc = step->store == store_extend
                  ? shopy_plan_add_all(step->plan, objects, count, "values", &step->values)
-                 : shopy_plan_add(step->plan, objects[0], "value", &value);
+                 : shopy_plan_add(step->plan, objects[0], "value", &step->single);
     if (rc < 0)
         rc = SHOPY_RAISED;
     else if (shopy_plan_has_nodes(step->plan))
@@ -115,10 +114,12 @@ static int list_store(Proxy *list, int64_t index, PyObject *object,
     shobj_store *handle = shopy_core_enter(core);
     if (UNLIKELY(handle == NULL))
         return -1;
-    shobj_value value;
-    struct value_step step = {.list = list, .values = &value, .index = index, .store = store};
+    struct value_step step;
+    step.list = list;
+    step.index = index;
+    step.store = store;
     int rc;
-    if (LIKELY(shopy_leaf(core, object, &value)))
+    if (LIKELY(shopy_leaf(core, object, &step.single)))
         rc = store(handle, &step);
     else
         rc = store_planned(handle, &step, &object, 1);
@@ -567,7 +568,8 @@ static PyObject *by_native(PyObject *self, PyObject *method, PyObject *const *ar
     stack[0] = shopy_list_snapshot((Proxy *)self);
     if (stack[0] == NULL)
         return NULL;
-    memcpy(stack + 1, args, (size_t)count * sizeof args[0]);
+    for (Py_ssize_t i = 0; i < count; i++)
+        stack[1 + i] = args[i];
     PyObject *result = PyObject_VectorcallMethod(method, stack, (size_t)count + 1, NULL);
     Py_DECREF(stack[0]);
     return result;
