@@ -1,22 +1,22 @@
 /*
  * inode.c: the numbers that the kernel has for what it knows.
  *
- * The kernel names a thing by a number that a look-up gave it, until it has forgotten as many look-ups as it made. A node
- * is what such a number stands for. It keeps no value, only the place where one is to be read:
+ * The kernel names a thing by a number that a look-up gave it, until it has forgotten as many look-ups as it made. A
+ * node is what such a number stands for. It keeps no value, only the place where one is to be read:
  *
  *   NODE_OBJECT   tree and object id      the same wherever in its tree the object stands
  *   all others    directory and name      whatever stands there
  *
  * A tree must not show an object as a directory twice: a cycle would never end, and a kernel has one place for a
- * directory. The place where an object is met first becomes its *home*; at other places it is a link, as long as the home
- * holds: there the object is still found, and the directory of the home in its own home, up to the top. (The caller finds
- * that out, without the mutex.) If it does not, the place that asks becomes the home.
+ * directory. The place where an object is met first becomes its *home*; at other places it is a link, as long as the
+ * home holds: there the object is still found, and the directory of the home in its own home, up to the top. (Callers
+ * find that out, without the mutex.) If it does not, the place that asks becomes the home.
  *
  * Each tree (root/, and by-id/ID for each ID) has homes of its own.
  *
  * I1  The home of a node is never inside the node itself: going up by `dir` ends at the top.
- * I2  children counts the nodes whose `dir` this is. A node with look-ups or children stays; all others are freed, but for
- *     objects: a number of them is kept, oldest out first, so that homes outlive the kernel's memory of them.
+ * I2  children counts the nodes whose `dir` this is. A node with look-ups or children stays; all others are freed, but
+ *     for objects: a number of them is kept, oldest out first, so that homes outlive the kernel's memory of them.
  * I3  Every node but the four fixed ones is in the table of places, and if it is a NODE_OBJECT, in that of objects.
  */
 #include <pthread.h>
@@ -27,7 +27,7 @@
 #include "shobjfs.h"
 
 #define FIXED_COUNT 4
-#define KEPT_MAX (1u << 17)
+#define KEPT_MAX    (1u << 17)
 
 struct inodes {
     pthread_mutex_t mutex; /* guards all of it; held for memory work only, never while the store is read */
@@ -88,8 +88,8 @@ inodes *inodes_create(void)
     if (t == NULL)
         return NULL;
     t->bucket_count = 1024;
-    t->places = calloc(t->bucket_count, sizeof(*t->places));
-    t->objects = calloc(t->bucket_count, sizeof(*t->objects));
+    t->places = calloc(t->bucket_count, sizeof(node *));
+    t->objects = calloc(t->bucket_count, sizeof(node *));
     if (t->places == NULL || t->objects == NULL) {
         inodes_destroy(t);
         return NULL;
@@ -180,7 +180,7 @@ static int take_number(inodes *t, fuse_ino_t *ret_ino)
     }
     if (t->number_count == t->number_room) {
         size_t room = t->number_room == 0 ? 1024 : 2 * t->number_room;
-        node **numbers = realloc(t->numbers, room * sizeof(*numbers));
+        node **numbers = realloc(t->numbers, room * sizeof(node *));
         if (numbers == NULL)
             return SHOBJ_ENOMEM;
         t->numbers = numbers;
@@ -243,13 +243,21 @@ static bool is_kept(const inodes *t, const node *n)
 
 static void unkeep(inodes *t, node *n)
 {
-    if (!is_kept(t, n))
-        return;
     *(n->older != NULL ? &n->older->newer : &t->oldest) = n->newer;
     *(n->newer != NULL ? &n->newer->older : &t->newest) = n->older;
     n->older = NULL;
     n->newer = NULL;
     t->kept_count--;
+}
+
+static node *pop_oldest(inodes *t)
+{
+    node *n = t->oldest;
+    t->oldest = n->newer;
+    *(n->newer != NULL ? &n->newer->older : &t->newest) = NULL;
+    n->newer = NULL;
+    t->kept_count--;
+    return n;
 }
 
 /* Frees a node nobody needs; returns its directory, which has lost a child. */
@@ -276,12 +284,7 @@ static void release(inodes *t, node *n)
             continue;
         }
         keep(t, n);
-        n = NULL;
-        if (t->kept_count > KEPT_MAX) {
-            node *oldest = t->oldest;
-            unkeep(t, oldest);
-            n = free_node(t, oldest);
-        }
+        n = t->kept_count > KEPT_MAX ? free_node(t, pop_oldest(t)) : NULL;
     }
 }
 
@@ -457,7 +460,8 @@ int inode_claim(inodes *t, shobj_oid oid, const place *at, node **ret_node, home
     if (n == NULL) {
         rc = new_node(t, NODE_OBJECT, oid, view, at, ret_node);
     } else if (n->dir == at->dir && strcmp(n->name, at->name) == 0) {
-        unkeep(t, n);
+        if (is_kept(t, n))
+            unkeep(t, n);
         n->lookups++;
         *ret_node = n;
     } else if (!is_around(n, at->dir)) {
@@ -482,7 +486,8 @@ int inode_move(inodes *t, shobj_oid oid, const place *at, const home *old, node 
     /* I1: what lies around the place may have moved into the node meanwhile. */
     if (n != NULL && n->generation == old->generation && n->moves == old->moves && !is_around(n, at->dir)) {
         node *left = n->dir;
-        unkeep(t, n);
+        if (is_kept(t, n))
+            unkeep(t, n);
         unlink_node(t, n);
         char *old_name = n->name;
         char *old_step = n->step;

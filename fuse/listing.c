@@ -1,14 +1,14 @@
 /*
  * listing.c: the entries of open directories, one at a time.
  *
- *   dict         walked by the serial numbers of its entries, up to the one that was the last at the opening. So a listing
- *                needs no memory, ends though others insert all the while, and has each entry that is there all the time
- *                exactly once. The offset of an entry is its serial: going on from any offset is exact.
+ *   dict         walked by the serial numbers of its entries, up to the one that was the last at the opening. So a
+ *                listing needs no memory, ends though others insert all the while, and has each entry that is there all
+ *                the time exactly once. The offset of an entry is its serial: going on from any offset is exact.
  *   list         the indices below its length at the opening
  *   all others   small, or in memory anyway: kept as they were at the opening
  *
- * A dict's iterator finds its way by a hint, and without one by a walk through the dict. When the kernel goes back a few
- * entries, since they did not fit into its caller's buffer, the hint of the latest mark before them serves.
+ * A dict's iterator finds its way by a hint, and without one by a walk through the dict. When the kernel goes back a
+ * few entries, since they did not fit into its caller's buffer, the hint of the latest mark before them serves.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -217,7 +217,7 @@ static int next_kept(listing *l, uint64_t index, entry *e, bool *ret_found)
     e->oid = k->oid;
     e->bytes = k->bytes;
     if (k->name != NULL)
-        strcpy(e->name, k->name);
+        snprintf(e->name, sizeof(e->name), "%s", k->name);
     if (k->step != NULL && (e->step = strdup(k->step)) == NULL)
         return SHOBJ_ENOMEM;
     return 0;

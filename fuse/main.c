@@ -6,8 +6,8 @@
  *     waits          a worker gets the kernel's first request: "ready"
  *     exits 0 <----  leaves terminal and folder behind
  *
- * The parent does not end before the mount works: every error until then is on the caller's terminal and in the exit code.
- * With -f there is no child.
+ * The parent does not end before the mount works: every error until then is on the caller's terminal and in the exit
+ * code. With -f there is no child.
  *
  * The main thread waits for signals, which all threads block: those that end the mount, or the one that a worker sends
  * when the kernel has unmounted. Workers can be cancelled while they wait for a request, and only then.
@@ -76,8 +76,8 @@ _Static_assert(sizeof(errors) / sizeof(errors[0]) == 1 SHOBJ_ERRORS(COUNT_ERROR)
 
 static size_t error_row(int error)
 {
-    size_t row = error <= 0 ? (size_t)-(int64_t)error : 0;
-    return row < sizeof(errors) / sizeof(errors[0]) && row > 0 ? row : (size_t)-SHOBJ_EIO;
+    int row = -error;
+    return row >= 0 && row < (int)(sizeof(errors) / sizeof(errors[0])) ? (size_t)row : (size_t)-SHOBJ_EIO;
 }
 
 int error_errno(int error)
@@ -185,7 +185,8 @@ static int take_option(const char *option, command_line *line)
             return EXIT_REFUSED;
         }
     }
-    say("there is no option -o %s; there are timeout=SECONDS, and ro, nosuid, nodev, noexec, noatime, nodiratime, which "
+    say("there is no option -o %s; there are timeout=SECONDS, and ro, nosuid, nodev, noexec, noatime, nodiratime, "
+        "which "
         "are always in force",
         option);
     return usage_error();
@@ -318,7 +319,7 @@ static void *work(void *arg)
         }
         fuse_session_process_buf(w->session, &w->buf);
     }
-    pthread_kill(w->main, SIGTERM);
+    pthread_kill(w->main, SIGUSR1);
     return NULL;
 }
 
@@ -413,11 +414,11 @@ static int create_session(shobjfs *fs)
     char *options = NULL;
     char *name = NULL;
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
-    bool is_done = fuse_opt_add_arg(&args, "shobjfs") == 0 &&
-                   fuse_opt_add_opt(&options, "ro,nosuid,nodev,noexec,noatime,default_permissions,subtype=shobjfs") == 0 &&
-                   asprintf(&name, "fsname=%s", shobj_path(fs->store)) > 0 &&
-                   fuse_opt_add_opt_escaped(&options, name) == 0 && fuse_opt_add_arg(&args, "-o") == 0 &&
-                   fuse_opt_add_arg(&args, options) == 0;
+    bool is_done =
+        fuse_opt_add_arg(&args, "shobjfs") == 0 &&
+        fuse_opt_add_opt(&options, "ro,nosuid,nodev,noexec,noatime,default_permissions,subtype=shobjfs") == 0 &&
+        asprintf(&name, "fsname=%s", shobj_path(fs->store)) > 0 && fuse_opt_add_opt_escaped(&options, name) == 0 &&
+        fuse_opt_add_arg(&args, "-o") == 0 && fuse_opt_add_arg(&args, options) == 0;
     if (is_done)
         fs->session = fuse_session_new(&args, &shobjfs_ops, sizeof(shobjfs_ops), fs);
     fuse_opt_free_args(&args);
@@ -436,6 +437,7 @@ static int mount_and_serve(shobjfs *fs, const char *path)
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
+    sigaddset(&signals, SIGUSR1); /* a worker has ended */
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     if (access("/dev/fuse", F_OK) != 0) {

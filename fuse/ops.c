@@ -1,16 +1,17 @@
 /*
  * ops.c: the requests of the kernel.
  *
- * Any number of threads serve requests, each with its own session in the store. A request reads the store anew, and the
- * kernel is to believe nothing for longer than it was told to (-o timeout, by default not at all), for others change the
- * store at any time. What never changes it may keep: the names in the top, and the attributes of directories. What is
- * open is as it was at the opening: a file's text, a directory's extent.
+ * Any number of threads serve requests, each with its own session in the store. A request reads the store anew, and
+ * the kernel is to believe nothing for longer than it was told to (-o timeout, by default not at all), for others
+ * change the store at any time. What never changes it may keep: the names in the top, and the attributes of
+ * directories. What is open is as it was at the opening: a file's text, a directory's extent.
  *
- * A reply fails only when the mount is gone: the kernel waits for each request that it has handed out. Look-ups are
- * not taken back then, but memory is freed.
+ * A reply fails only when the mount is gone, for the kernel waits for each request that it has handed out: there is
+ * nothing to be taken back then.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     fs->ready();
 }
 
-/* ---- names and attributes */
+/* ---- names */
 
 #define ALWAYS 86400.0 /* seconds */
 
@@ -85,7 +86,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         rc = tree_enter(fs, dir, &e, &n, &attr);
         entry_free(&e);
     }
-    if (rc < 0) {
+    if (rc != 0) {
         reply_error(req, rc);
         return;
     }
@@ -106,10 +107,62 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
     fuse_reply_none(req);
 }
 
-static content *content_of(const struct fuse_file_info *fi)
+/* ---- handles: what the kernel has open */
+
+/* A file's content or a directory's listing. All of them are in a list, so that those that are open at the end are
+ * freed: the kernel does not close them. */
+typedef struct handle {
+    struct handle *next, **link;
+    content content;
+    listing *listing;
+} handle;
+
+static pthread_mutex_t handles_mutex = PTHREAD_MUTEX_INITIALIZER;
+static handle *handles;
+
+static int handle_create(handle **ret_handle)
 {
-    return (content *)(uintptr_t)fi->fh; /* NOLINT(performance-no-int-to-ptr) */
+    handle *h = calloc(1, sizeof(*h));
+    if (h == NULL)
+        return SHOBJ_ENOMEM;
+    content_init(&h->content);
+    pthread_mutex_lock(&handles_mutex);
+    h->next = handles;
+    h->link = &handles;
+    if (handles != NULL)
+        handles->link = &h->next;
+    handles = h;
+    pthread_mutex_unlock(&handles_mutex);
+    *ret_handle = h;
+    return 0;
 }
+
+static void handle_destroy(handle *h)
+{
+    pthread_mutex_lock(&handles_mutex);
+    *h->link = h->next;
+    if (h->next != NULL)
+        h->next->link = h->link;
+    pthread_mutex_unlock(&handles_mutex);
+    content_free(&h->content);
+    listing_close(h->listing);
+    free(h);
+}
+
+static handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (handle *)(uintptr_t)fi->fh; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+/* All requests have been answered. */
+static void op_destroy(void *userdata)
+{
+    (void)userdata;
+    while (handles != NULL)
+        handle_destroy(handles);
+}
+
+/* ---- attributes */
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -121,9 +174,10 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     uint64_t bytes = 0;
     int rc = fi != NULL ? 0 : tree_attr(fs, n, &attr);
     if (fi != NULL)
-        bytes = content_of(fi)->bytes;
+        bytes = handle_of(fi)->content.bytes;
     /* What is gone but open, as a removed file, is asked for by fstat(), which comes without the open file. */
-    bool is_open = fi != NULL || ((rc == SHOBJ_ESTALE || rc == SHOBJ_ENOTFOUND) && inode_is_open(fs->inodes, n, &bytes));
+    bool is_open =
+        fi != NULL || ((rc == SHOBJ_ESTALE || rc == SHOBJ_ENOTFOUND) && inode_is_open(fs->inodes, n, &bytes));
     if (is_open)
         tree_attr_of(fs, n->kind, n->st_ino, bytes, &attr);
     if (rc < 0 && !is_open)
@@ -187,9 +241,7 @@ static int fill(fuse_req_t req, const node *n, content *c)
     shobj_value value;
     int rc;
     switch (n->kind) {
-    case NODE_FILE:
-        rc = tree_value(fs, n, &value);
-        return rc < 0 ? rc : content_of_scalar(&value, c);
+    case NODE_FILE: rc = tree_value(fs, n, &value); return rc < 0 ? rc : content_of_scalar(&value, c);
     case NODE_TEXT: return fill_tree(req, n, c);
     case NODE_STAT: return content_of_stat(fs->store, c);
     case NODE_SESSION: return content_of_session(fs->store, n->name, c);
@@ -206,38 +258,29 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         fuse_reply_err(req, EROFS);
         return;
     }
-    content *c = malloc(sizeof(*c));
-    if (c == NULL) {
-        fuse_reply_err(req, ENOMEM);
+    handle *h;
+    int rc = handle_create(&h);
+    if (rc == 0) {
+        rc = fill(req, n, &h->content);
+        if (rc < 0)
+            handle_destroy(h);
+    }
+    if (rc < 0) {
+        reply_error(req, rc);
         return;
     }
-    content_init(c);
-    int rc = fill(req, n, c);
-    if (rc == 0) {
-        fi->fh = (uintptr_t)c;
-        fi->direct_io = 1;
-        inode_opened(fs_of(req)->inodes, n, c->bytes);
-        if (fuse_reply_open(req, fi) == 0)
-            return;
-    } else {
-        reply_error(req, rc);
-    }
-    content_free(c);
-    free(c);
+    fi->direct_io = 1;
+    inode_opened(fs_of(req)->inodes, n, h->content.bytes);
+    fi->fh = (uintptr_t)h;
+    fuse_reply_open(req, fi);
 }
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t bytes, off_t offset, struct fuse_file_info *fi)
 {
     (void)ino;
-    const content *c = content_of(fi);
-    if (c->file < 0) {
-        uint64_t at = (uint64_t)offset < c->bytes ? (uint64_t)offset : c->bytes;
-        fuse_reply_buf(req, c->text + at, bytes < c->bytes - at ? bytes : c->bytes - at);
-        return;
-    }
     size_t got;
     char *buf = malloc(bytes);
-    int rc = buf != NULL ? content_read(c, (uint64_t)offset, bytes, buf, &got) : SHOBJ_ENOMEM;
+    int rc = buf != NULL ? content_read(&handle_of(fi)->content, (uint64_t)offset, bytes, buf, &got) : SHOBJ_ENOMEM;
     if (rc < 0)
         fuse_reply_err(req, error_errno(rc));
     else
@@ -251,38 +294,36 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     if (n == NULL)
         return;
     inode_closed(fs_of(req)->inodes, n);
-    content_free(content_of(fi));
-    free(content_of(fi));
+    handle_destroy(handle_of(fi));
     fuse_reply_err(req, 0);
 }
 
 /* ---- directories */
-
-static listing *listing_of(const struct fuse_file_info *fi)
-{
-    return (listing *)(uintptr_t)fi->fh; /* NOLINT(performance-no-int-to-ptr) */
-}
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     node *n = node_of(req, ino);
     if (n == NULL)
         return;
-    listing *l;
-    int rc = listing_open(fs_of(req), n, &l);
+    handle *h;
+    int rc = handle_create(&h);
+    if (rc == 0) {
+        rc = listing_open(fs_of(req), n, &h->listing);
+        if (rc < 0)
+            handle_destroy(h);
+    }
     if (rc < 0) {
         reply_error(req, rc);
         return;
     }
-    fi->fh = (uintptr_t)l;
-    if (fuse_reply_open(req, fi) != 0)
-        listing_close(l);
+    fi->fh = (uintptr_t)h;
+    fuse_reply_open(req, fi);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     (void)ino;
-    listing_close(listing_of(fi));
+    handle_destroy(handle_of(fi));
     fuse_reply_err(req, 0);
 }
 
@@ -334,7 +375,7 @@ static bool add_dots(filling *f, uint64_t *offset)
 /* What a listing says of an entry without a look-up: not whether an object is a directory here or a link. */
 static void describe_plainly(shobjfs *fs, const node *dir, const entry *e, struct fuse_entry_param *ret)
 {
-    uint64_t st_ino = e->kind == NODE_OBJECT  ? e->oid
+    uint64_t st_ino = e->kind == NODE_OBJECT ? e->oid
                       : e->kind <= NODE_STAT ? inode_fixed(fs->inodes, e->kind)->st_ino
                                              : inode_st_ino(dir, e->name);
     *ret = (struct fuse_entry_param){0};
@@ -392,7 +433,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t bytes, off_t offset, str
         return;
     filling f = {.req = req,
                  .dir = n,
-                 .listing = listing_of(fi),
+                 .listing = handle_of(fi)->listing,
                  .with_attributes = with_attributes,
                  .buf = malloc(bytes),
                  .room = bytes};
@@ -495,6 +536,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t room)
 
 const struct fuse_lowlevel_ops shobjfs_ops = {
     .init = op_init,
+    .destroy = op_destroy,
     .lookup = op_lookup,
     .forget = op_forget,
     .forget_multi = op_forget_multi,

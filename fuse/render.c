@@ -2,7 +2,8 @@
  * render.c: what the files of the mount contain.
  *
  * A file's text is made when it is opened, and stays the same until it is closed. A scalar has a size before that:
- * scalar_bytes() and content_of_scalar() agree. Text that is too long for memory goes to a temporary file without a name.
+ * scalar_bytes() and content_of_scalar() agree. Text that is too long for memory goes to a temporary file without a
+ * name.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -212,8 +213,8 @@ static int render_tree(shobj_store *store, void *arg)
     return rc == 0 ? content_add(t->content, "\n", 1) : rc;
 }
 
-int content_of_tree(shobj_store *store, const char *path, enum shobj_form form, bool (*is_stopped)(void *arg), void *arg,
-                    content *c)
+int content_of_tree(shobj_store *store, const char *path, enum shobj_form form, bool (*is_stopped)(void *arg),
+                    void *arg, content *c)
 {
     tree_text t = {.path = path, .form = form, .is_stopped = is_stopped, .arg = arg, .content = c};
     return shobj_run(store, render_tree, &t);
@@ -280,7 +281,8 @@ static int take_session(const shobj_session_info *info, void *arg)
     int rc = add_line(c, "session %" PRIu32 "\nprocess %" PRIu32 "\npid %" PRId64 "\ntid %" PRId64 "\n", info->session,
                       info->process, info->pid, info->tid);
     if (rc == 0)
-        rc = add_line(c, "alive %s\nstate %s\nseq %" PRIu64 "\n", info->alive ? "true" : "false", info->state, info->seq);
+        rc = add_line(c, "alive %s\nstate %s\nseq %" PRIu64 "\n", info->alive ? "true" : "false", info->state,
+                      info->seq);
     if (rc == 0)
         rc = add_line(c, "commits %" PRIu64 "\nconflicts %" PRIu64 "\nheld_count %" PRIu32 "\n", info->commits,
                       info->conflicts, info->held_count);

@@ -74,7 +74,7 @@ typedef struct home {
     struct home_part {
         char *path;
         shobj_oid oid;
-    } *parts;
+    } * parts;
 } home;
 
 typedef struct inodes inodes;
@@ -87,10 +87,10 @@ node *inode_find(inodes *t, fuse_ino_t ino);
 node *inode_fixed(inodes *t, node_kind kind);
 /* The node of this kind at a place, made if need be, with one more look-up. */
 int inode_enter(inodes *t, node_kind kind, const place *at, node **ret_node);
-/* The directory node of an object, if its home is this place or it has none yet: with one more look-up. Else *ret_node is
- * NULL, and *ret_home (to be freed) tells where it is; without parts if no look can change that. */
+/* The directory node of an object, if its home is this place or it has none yet: with one more look-up. Else *ret_node
+ * is NULL, and *ret_home (to be freed) tells where it is; without parts if no look can change that. */
 int inode_claim(inodes *t, shobj_oid oid, const place *at, node **ret_node, home *ret_home);
-/* Makes this place the home of an object after `old` was found not to hold. *ret_node is NULL if others were quicker. */
+/* Makes this place the home of an object after `old` was found not to hold. *ret_node is NULL if others were faster. */
 int inode_move(inodes *t, shobj_oid oid, const place *at, const home *old, node **ret_node);
 void home_free(home *h);
 void inode_forget(inodes *t, fuse_ino_t ino, uint64_t lookups);
@@ -101,8 +101,8 @@ void inode_closed(inodes *t, node *n);
 /* Whether it is open, and how long the text was at the last opening. */
 bool inode_is_open(inodes *t, const node *n, uint64_t *ret_bytes);
 
-/* The path (as shobj_path_get() has them) of what a node shows: "@ID/step/..." from the object around it. malloc()ed; NULL:
- * out of memory. */
+/* The path (as shobj_path_get() has them) of what a node shows: "@ID/step/..." from the object around it. malloc()ed;
+ * NULL: out of memory. */
 char *inode_path(inodes *t, const node *n);
 /* The step of a known name in a directory, malloc()ed; NULL if the name is not known. */
 char *inode_known_step(inodes *t, const node *dir, const char *name);
@@ -132,8 +132,8 @@ int content_of_stat(shobj_store *store, content *c);
 /* ENOTFOUND if there is no such session. */
 int content_of_session(shobj_store *store, const char *name, content *c);
 /* The text of what is at `path` and all below it, as it was at one instant. EABORTED when is_stopped(arg) says so. */
-int content_of_tree(shobj_store *store, const char *path, enum shobj_form form, bool (*is_stopped)(void *arg), void *arg,
-                    content *c);
+int content_of_tree(shobj_store *store, const char *path, enum shobj_form form, bool (*is_stopped)(void *arg),
+                    void *arg, content *c);
 /* ENOTFOUND for names that are not of these two. */
 int text_form(const char *name, enum shobj_form *ret_form);
 /* "dict", "int": what user.shobj.type says. */
@@ -144,7 +144,7 @@ const char *type_name(const shobj_value *value);
 /* One name of a directory, and what there is. */
 typedef struct entry {
     char name[NAME_MAX + 1];
-    char *step;    /* malloc()ed, if the name only stands for it; else NULL */
+    char *step;     /* malloc()ed, if the name only stands for it; else NULL */
     node_kind kind; /* NODE_OBJECT also for what may turn out to be a NODE_LINK */
     shobj_oid oid;
     uint64_t bytes; /* of NODE_FILE */
@@ -168,7 +168,7 @@ void entry_free(entry *e);
 int entry_name_key(entry *e, const shobj_value *key);
 /* What of an entry comes from its value. */
 int entry_describe(entry *e, const shobj_value *value);
-/* What is at a path "@ID/step/...", where steps may name members of frozensets. The value lives as returned values do. */
+/* What is at a path "@ID/step/...", where steps may name members of frozensets. Values live as returned ones do. */
 int tree_value_at(shobj_store *store, const char *path, shobj_value *ret_value);
 /* What a node shows. ESTALE if that is of another kind by now. */
 int tree_value(shobjfs *fs, const node *n, shobj_value *ret_value);

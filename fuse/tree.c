@@ -47,7 +47,7 @@ int entry_name_key(entry *e, const shobj_value *key)
     size_t bytes = shobj_path_step(key, e->name, sizeof(e->name));
     if (bytes < sizeof(e->name)) {
         if (text_form(e->name, &form) == 0)
-            snprintf(e->name, sizeof(e->name), "~='%.*s'", (int)key->count, (const char *)key->data);
+            snprintf(e->name, sizeof(e->name), "~='%s'", form == SHOBJ_FORM_JSON ? ".json" : ".repr");
         return 0;
     }
     e->step = malloc(bytes + 1);
@@ -87,27 +87,25 @@ static void parsed_free(parsed *p)
 static int parse_step(const char *step, parsed *ret)
 {
     bool is_literal = strncmp(step, "~=", 2) == 0;
-    parsed p = {.text = strdup(is_literal ? step + 2 : step)};
-    if (p.text == NULL)
+    char *text = strdup(is_literal ? step + 2 : step);
+    if (text == NULL)
         return SHOBJ_ENOMEM;
-    char *to = p.text;
-    for (const char *from = p.text; *from != '\0'; from++) {
+    char *to = text;
+    for (const char *from = text; *from != '\0'; from++) {
         bool is_escape = from[0] == '~' && (from[1] == '0' || from[1] == '1');
         if (is_escape)
             from++;
         *to++ = !is_escape ? *from : *from == '0' ? '~' : '/';
     }
     *to = '\0';
-    int rc = 0;
-    if (is_literal)
-        rc = shobj_literal_parse(p.text, &p.key, &p.memory);
-    else
-        p.key = (shobj_value){.type = SHOBJ_STR, .data = p.text, .count = (size_t)(to - p.text)};
-    if (rc < 0) {
-        parsed_free(&p);
+    shobj_value key = {.type = SHOBJ_STR, .data = text, .count = (size_t)(to - text)};
+    void *memory = NULL;
+    int rc = is_literal ? shobj_literal_parse(text, &key, &memory) : 0;
+    if (rc != 0) {
+        free(text);
         return rc == SHOBJ_EINVAL ? SHOBJ_ENOTFOUND : rc;
     }
-    *ret = p;
+    *ret = (parsed){.key = key, .text = text, .memory = memory};
     return 0;
 }
 
@@ -188,7 +186,7 @@ int tree_value(shobjfs *fs, const node *n, shobj_value *ret_value)
         return SHOBJ_ENOMEM;
     int rc = tree_value_at(fs->store, path, &value);
     free(path);
-    if (rc < 0)
+    if (rc != 0)
         return rc == SHOBJ_ETYPE ? SHOBJ_ESTALE : rc;
     if (kind_of(&value) != (n->kind == NODE_LINK ? NODE_OBJECT : n->kind))
         return SHOBJ_ESTALE;
@@ -277,7 +275,7 @@ static int lookup_in_dict(shobjfs *fs, const node *dir, const char *name, entry 
     parsed p;
     int rc = parse_step(known != NULL ? known : name, &p);
     free(known);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     shobj_key key;
     shobj_value value;
@@ -338,7 +336,7 @@ int tree_lookup(shobjfs *fs, node *dir, const char *name, entry *ret_entry)
     int rc;
     if (strlen(name) > NAME_MAX)
         return SHOBJ_ENOTFOUND;
-    strcpy(e.name, name);
+    snprintf(e.name, sizeof(e.name), "%s", name);
     switch (dir->kind) {
     case NODE_TOP: rc = lookup_in_top(fs, name, &e); break;
     case NODE_BY_ID: rc = lookup_by_id(fs, name, &e); break;
@@ -363,8 +361,8 @@ int tree_lookup(shobjfs *fs, node *dir, const char *name, entry *ret_entry)
 
 void tree_attr_of(const shobjfs *fs, node_kind kind, uint64_t st_ino, uint64_t bytes, struct stat *ret_attr)
 {
-    bool is_dir = kind == NODE_TOP || kind == NODE_BY_ID || kind == NODE_SESSIONS || kind == NODE_OBJECT ||
-                  kind == NODE_VALUE;
+    bool is_dir =
+        kind == NODE_TOP || kind == NODE_BY_ID || kind == NODE_SESSIONS || kind == NODE_OBJECT || kind == NODE_VALUE;
     *ret_attr = (struct stat){.st_ino = st_ino,
                               .st_mode = is_dir              ? S_IFDIR | fs->dir_mode
                                          : kind == NODE_LINK ? S_IFLNK | 0777
@@ -415,7 +413,7 @@ int tree_link(shobjfs *fs, const node *n, char **ret_target)
     static const char folder[] = "by-id/";
     shobj_value value;
     int rc = tree_value(fs, n, &value);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     size_t ups = inode_depth(fs->inodes, n) - 1;
     char *target = malloc(ups * strlen(up) + strlen(folder) + 17);
@@ -440,7 +438,7 @@ static int home_holds(shobjfs *fs, const home *h, bool *ret_holds)
         int rc = tree_value_at(fs->store, h->parts[i].path, &value);
         if (rc == SHOBJ_ENOTFOUND || rc == SHOBJ_ETYPE || rc == SHOBJ_ESTALE)
             *ret_holds = false;
-        else if (rc < 0)
+        else if (rc != 0)
             return rc;
         else
             *ret_holds = value.type == SHOBJ_OBJECT && value.oid == h->parts[i].oid;

@@ -95,7 +95,7 @@ static int change(shobj_store *store, void *arg)
     uint64_t count;
     if (rc == 0)
         rc = shobj_list_len(store, c->list, &count);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (count > 0 && (count >= LIST_MAX || random_below(c, 2) == 0))
         return shobj_list_del(store, c->list, (int64_t)random_below(c, count), NULL);

@@ -20,17 +20,27 @@ setup()
     mnt=$BATS_TEST_TMPDIR/mnt
     mkdir "$SHOBJ_DIR" "$mnt"
     started=()
+    fs=
 }
 
+# A mount that is still there has to end well, too.
 teardown()
 {
-    local pid
+    local pid code=0
+    if [[ -n $fs ]] && ! is_dead "$fs"; then
+        kill -TERM "$fs"
+        wait "$fs" || code=$?
+    fi
     for pid in "${started[@]}"; do
         kill -KILL "$pid" 2>/dev/null || true
     done
     while is_mounted "$mnt"; do
         fusermount3 -u -z "$mnt"
     done
+    ((code == 0)) || {
+        echo "shobjfs ended with exit code $code"
+        return 1
+    }
 }
 
 is_mounted()
