@@ -20,7 +20,6 @@
 #include "types/container.h"
 
 #define ATTEMPTS_MAX 3
-#define TUPLE_DEPTH_MAX 1001
 
 typedef struct offsets {
     uint64_t *items;
@@ -148,64 +147,55 @@ __attribute__((format(printf, 3, 4))) static void note(void *arg, uint64_t off, 
 
 /* ------------------------------------------------------------------------------------------ blocks of one object */
 
-static int check_cell(checker *c, uint64_t owner, uint64_t cell, unsigned depth);
-
-static int check_box(checker *c, uint64_t owner, uint64_t off, unsigned depth)
+static void check_box(checker *c, uint64_t off)
 {
     uint64_t header;
     const sho_word *words;
     sho_slab_info info;
     unsigned index;
     if (sho_slab_find(c->region, off, &info, &index) || info.kind == SHM_SLAB_NODES) {
-        note(c, owner, "refers to a value at 0x%llx, which is no block of values", (unsigned long long)off);
-        return 0;
+        note(c, off, "referred to as a value, but no block of values");
+        return;
     }
-    if (sho_op_box(c->s, off, &header, &words) || SHM_HEADER_KIND(header) > SHM_BOX_COMPLEX) {
-        note(c, owner, "refers to a value at 0x%llx, which is free or damaged", (unsigned long long)off);
-        return 0;
+    if (sho_op_box(c->s, off, &header, &words)) {
+        note(c, off, "referred to as a value, but free or damaged");
+        return;
     }
     uint64_t room = info.kind == SHM_SLAB_RUN ? info.run_slabs << SHM_SLAB_SHIFT : info.block_bytes;
     uint64_t bytes = SHM_BOX_BYTES_OF(header);
-    if (sizeof(struct shm_box) + bytes > room) {
+    if (sizeof(struct shm_box) + bytes > room)
         note(c, off, "a value of %llu bytes in a block of %llu", (unsigned long long)bytes, (unsigned long long)room);
-        return 0;
-    }
-    push(c, &c->blocks, off);
-    unsigned kind = SHM_HEADER_KIND(header);
-    if (kind != SHM_BOX_TUPLE && kind != SHM_BOX_FROZENSET)
-        return 0;
-    if (depth >= TUPLE_DEPTH_MAX) {
-        note(c, off, "tuples nested deeper than %d", TUPLE_DEPTH_MAX);
-        return 0;
-    }
-    /* A frozenset's items are pairs of hash and cell. */
-    unsigned stride = kind == SHM_BOX_FROZENSET ? 2 : 1;
-    for (uint64_t i = stride - 1; i < bytes / 8; i += stride) {
-        int rc = check_cell(c, off, sho_load(words + i), depth + 1);
-        if (rc)
-            return rc;
-    }
-    return 0;
+    else
+        push(c, &c->blocks, off);
 }
 
-static int check_cell(checker *c, uint64_t owner, uint64_t cell, unsigned depth)
+static int on_reference(sho_session *s, uint64_t cell, void *arg)
 {
-    uint64_t off = sho_cell_off(cell);
+    checker *c = arg;
     uint64_t header;
+    uint64_t off = sho_cell_off(cell);
     if (sho_cell_is_box(cell))
-        return check_box(c, owner, off, depth);
-    if (!sho_cell_is_object(cell))
-        return 0;
-    if (sho_op_node_header(c->s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)))
-        note(c, owner, "refers to an object at 0x%llx, where there is none", (unsigned long long)off);
+        check_box(c, off);
+    else if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)))
+        note(c, off, "referred to as an object, but there is none");
     else
         push(c, &c->objects, off);
     return 0;
 }
 
+/* Reading the value as a user would finds what is wrong inside it, with all bounds on damaged ones. */
 static int on_cell(void *arg, uint64_t owner_off, uint64_t cell)
 {
-    return check_cell(arg, owner_off, cell, 0);
+    checker *c = arg;
+    shobj_value value;
+    sho_values_reset(c->s);
+    int rc = sho_cell_decode(c->s, cell, &value);
+    if (rc == 0)
+        rc = sho_cell_walk(c->s, cell, on_reference, c);
+    if (rc != SHOBJ_ECORRUPT)
+        return rc;
+    note(c, owner_off, "holds a value that can't be read: cell %016llx", (unsigned long long)cell);
+    return 0;
 }
 
 static int on_node(void *arg, uint64_t off, unsigned kind, unsigned word_count)

@@ -9,6 +9,7 @@
 #include "base/base.h"
 
 static _Thread_local char message[512];
+static _Thread_local const char *constant; /* instead of `message` if not NULL */
 
 int sho_error(int code, const char *format, ...)
 {
@@ -16,12 +17,19 @@ int sho_error(int code, const char *format, ...)
     va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
+    constant = NULL;
+    return code;
+}
+
+int sho_error_text(int code, const char *text)
+{
+    constant = text;
     return code;
 }
 
 SHOBJ_API const char *shobj_error_message(void)
 {
-    return message;
+    return constant != NULL ? constant : message;
 }
 
 SHOBJ_API const char *shobj_error_name(int error)

@@ -135,9 +135,9 @@ enum shm_record {
 
 #define SHM_NODE_WORDS_MAX 64u
 
-/* The redo record of one node: the words that change. Its length in words is 3 + the node's word count. */
+/* The redo record of one node: the words that change. Its length in words is 3 + the room for them. */
 struct shm_write {
-    sho_word node; /* offset | SHM_RECORD_WRITE | the node's word count << 56 */
+    sho_word node; /* offset | SHM_RECORD_WRITE | room: the node's word count, or 0 if it is only freed << 56 */
     sho_word base; /* the orec before: a version. Bit 0 (SHM_WRITE_FREES): commit frees the node */
     sho_word mask; /* bit i: words[i] is valid and replaces the node's */
     sho_word words[];

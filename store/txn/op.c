@@ -342,11 +342,20 @@ static SHO_COLD int refuse_change(const sho_session *s)
                      s->region->path);
 }
 
-int sho_op_write(sho_session *s, sho_view *view)
+/* A nested block that was undone has left a record without words: it makes way for a longer one. */
+static void drop_record(sho_entry *e)
+{
+    sho_store(&e->write->mask, 0);
+    sho_store(&e->write->base, 0);
+    sho_store(&e->write->node, SHM_RECORD_NONE); /* three words of padding */
+    e->write = NULL;
+}
+
+static int announce(sho_session *s, sho_view *view, unsigned words)
 {
     if (SHO_UNLIKELY(s->store->readonly))
         return refuse_change(s);
-    if ((view->entry & SHO_ENTRY_NEW_BIT) || view->write != NULL)
+    if (view->entry & SHO_ENTRY_NEW_BIT)
         return 0;
     sho_entry *e = &s->o.entries[view->entry];
     if (!s->mapped) {
@@ -357,24 +366,36 @@ int sho_op_write(sho_session *s, sho_view *view)
                 break;
             }
     }
-    if (e->write != NULL) {
+    if (e->write != NULL && SHM_RECORD_WORDS(sho_load(&e->write->node)) >= words) {
         view->write = e->write;
         return 0;
     }
     sho_word *record;
-    int rc = sho_log_reserve(s, 3 + view->word_count, &record);
+    int rc = sho_log_reserve(s, 3 + words, &record);
     if (SHO_UNLIKELY(rc))
         return rc;
+    if (e->write != NULL)
+        drop_record(e);
     struct shm_write *write = (struct shm_write *)record;
-    sho_store(&write->node, view->off | SHM_RECORD_WRITE | (uint64_t)view->word_count << 56);
+    sho_store(&write->node, view->off | SHM_RECORD_WRITE | (uint64_t)words << 56);
     sho_store(&write->base, e->version);
     sho_store(&write->mask, 0);
-    sho_log_publish(s, 3 + view->word_count);
+    sho_log_publish(s, 3 + words);
     e->write = write;
     e->write_number = s->write_count++;
     view->write = write;
     s->o.tracked = true;
     return 0;
+}
+
+int sho_op_write(sho_session *s, sho_view *view)
+{
+    return announce(s, view, view->word_count);
+}
+
+int sho_op_retire(sho_session *s, sho_view *view)
+{
+    return announce(s, view, 0);
 }
 
 /* Names a block in the log. */

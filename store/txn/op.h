@@ -151,6 +151,10 @@ SHO_INLINE int sho_op_read_object(sho_session *s, shobj_oid oid, unsigned kind, 
  * the node through the same view afterwards. 0, SHOBJ_EFULL, SHOBJ_ENOMEM, SHOBJ_EREADONLY. */
 int sho_op_write(sho_session *s, sho_view *view);
 
+/* Announces that commit is to free the node, and nothing else: takes three words of the log. sho_op_free_node() in the
+ * apply half. As sho_op_write(). */
+int sho_op_retire(sho_session *s, sho_view *view);
+
 /* A new node with at least `words` payload words (rounded up to its class; view->word_count tells), all 0. Its
  * words may be set at once (sho_op_set), before the check too. 0, SHOBJ_EFULL, SHOBJ_ENOMEM, SHOBJ_EREADONLY. */
 int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view);
@@ -211,7 +215,7 @@ SHO_INLINE int sho_op_check(sho_session *s)
 /* After the check (new nodes: any time): word i becomes `word` when the transaction commits. */
 void sho_op_set(sho_session *s, sho_view *view, unsigned i, uint64_t word);
 
-/* After the check: commit frees the node, which was announced with sho_op_write() or is new. Boxes in its
+/* After the check: commit frees the node, which was announced (sho_op_write, sho_op_retire) or is new. Boxes in its
  * cells are not freed with it. */
 void sho_op_free_node(sho_session *s, sho_view *view);
 

@@ -61,6 +61,12 @@ static void txn_end(sho_session *s)
         sho_store(&s->slot->began_ns, 0);
 }
 
+static void count_conflict(const sho_session *s)
+{
+    if (s->slot != NULL)
+        sho_store(&s->slot->conflicts, sho_load(&s->slot->conflicts) + 1);
+}
+
 static void undo_all(sho_session *s)
 {
     if (s->slot == NULL)
@@ -75,6 +81,8 @@ void sho_txn_abort_all(sho_session *s)
 {
     if (s->depth == 0)
         return;
+    if (s->doomed)
+        count_conflict(s);
     undo_all(s);
     txn_end(s);
 }
@@ -138,8 +146,7 @@ SHOBJ_API int shobj_txn_commit(shobj_store *store)
     }
     if (s->doomed) {
         rc = SHOBJ_ECONFLICT;
-        if (s->slot != NULL)
-            sho_store(&s->slot->conflicts, sho_load(&s->slot->conflicts) + 1);
+        count_conflict(s);
     } else {
         rc = sho_commit(s);
     }

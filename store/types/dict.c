@@ -120,13 +120,18 @@ static uint64_t found_value(sho_dict_path *path)
 
 /* -------------------------------------------------------------------------------------- reading */
 
+static int no_key(void)
+{
+    return sho_error_text(SHOBJ_ENOTFOUND, "the dict has no such key");
+}
+
 static int get_body(sho_session *s, shobj_oid dict, const shobj_key *key, shobj_value *value)
 {
     sho_dict_path path;
     int rc = locate(s, dict, key, &path);
     if (SHO_UNLIKELY(rc))
         return rc;
-    return path.found ? sho_cell_decode(s, found_value(&path), value) : SHOBJ_ENOTFOUND;
+    return path.found ? sho_cell_decode(s, found_value(&path), value) : no_key();
 }
 
 SHOBJ_API int shobj_dict_get(shobj_store *store, shobj_oid dict, const shobj_key *key, shobj_value *ret_value)
@@ -277,7 +282,7 @@ static int del_body(sho_session *s, shobj_oid dict, const shobj_key *key, shobj_
     if (SHO_UNLIKELY(rc))
         return rc;
     if (!path.found)
-        return SHOBJ_ENOTFOUND;
+        return no_key();
     if (value != NULL && (rc = sho_cell_decode(s, found_value(&path), value)))
         return rc;
     return sho_dict_remove(s, &path);

@@ -53,7 +53,7 @@ static int frees_add(sho_session *s, frees *f, const sho_view *view)
     }
     sho_view *own = &block->views[block->count++];
     *own = *view;
-    return sho_op_write(s, own);
+    return sho_op_retire(s, own);
 }
 
 static void frees_apply(sho_session *s, const frees *f)

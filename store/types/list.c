@@ -16,7 +16,7 @@
 int sho_list_failed(shobj_store *store, shobj_oid list, int rc)
 {
     if (rc == SHOBJ_ENOTFOUND)
-        return sho_error(rc, "list index out of range");
+        return sho_error_text(rc, "list index out of range");
     if (rc == SHOBJ_ECORRUPT)
         return sho_error(rc, "list %016llx in %s is damaged; \"shobj check\" tells where", (unsigned long long)list,
                          shobj_path(store));

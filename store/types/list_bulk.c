@@ -280,7 +280,7 @@ static int clear_node(struct clearing *c, uint64_t off, unsigned kind, sho_view 
     }
     sho_view node = {0};
     int rc = sho_op_read(c->s, off, kind, &node);
-    if (rc || (rc = sho_op_write(c->s, &node)))
+    if (rc || (rc = sho_op_retire(c->s, &node)))
         return rc;
     c->views[c->view_count++] = *ret_node = node;
     return 0;

@@ -182,7 +182,7 @@ int sho_list_finish(sho_list_edit *e, bool fact)
         if (n->dirty == 0 && !n->gone)
             continue;
         written++;
-        int rc = sho_op_write(s, &n->view);
+        int rc = n->gone ? sho_op_retire(s, &n->view) : sho_op_write(s, &n->view);
         if (rc)
             return rc;
     }

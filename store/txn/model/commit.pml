@@ -1,25 +1,27 @@
 /*
  * commit.pml: locking, deciding, abort by others, death and recovery.
  *
- * Two writers, each with a session slot, and a visitor without one, which only wants to read. A writer runs operations,
- * each chosen freely: a full commit of both nodes, or a single write of node 0. Node 0 holds a box (an immutable block that
- * one cell owns), so that every write takes a box and frees another; node 1 holds the number of node 0's box at
- * the last full commit.
+ * Two writers, each with a session slot, and a visitor without one. A writer runs operations, each chosen freely: a
+ * full commit of both nodes, or a single write of node 0. Node 0 holds a box (an immutable block that one cell owns), so that
+ * every write takes a box and frees another; node 1 holds the number of node 0's box at the last full commit.
  *
  * Before each of its steps a writer may die (for ever, its byte free) or stop (for ever, its byte held); a step may
- * also just be late. Whoever meets a lock helps: aborts, gives back, recovers. The visitor outlives all, and
- * finishes what is left.
+ * also just be late. Whoever meets a lock helps: aborts, gives back, recovers. The visitor outlives all, looks at both
+ * nodes when the writers have come to their ends (with EARLY: at any time, too) and finishes what is left.
  *
- * truth[] is what the nodes hold by the decisions that were made: both words change in the step that decides.
+ * truth[] is what the nodes hold by the decisions that were made: the step that decides changes it.
  *
- *   atomicity     a node that is unlocked holds its truth, whoever unlocked it; nothing decided is lost
+ *   atomicity     whoever unlocks a node leaves its truth in it; nothing decided is lost, and nothing is overwritten unseen
  *   no leftovers  at the end a node is locked only by one that stopped after deciding
- *   recovery      may be repeated from any step: no box is freed twice or while it is in use; a death loses one at most
+ *   recovery      may be repeated from any step; no box is freed twice or in use; a death loses one box at most
  *   progress      nobody waits for ever, except for one that stopped after deciding: any other is an invalid end state
  *   names         a lock never names an attempt that its slot has left
+ *
+ * A participant is a table of steps: `at` says which comes next, and each looks at shared memory once. Death and
+ * stop are two more entries of the table.
  */
 #ifndef OPS_A
-#define OPS_A 2
+#define OPS_A 1
 #endif
 #ifndef OPS_B
 #define OPS_B 1
@@ -36,6 +38,9 @@
 #define VISITOR 2
 #define BOXES 6
 #define NONE 255
+#define MAX(a, b) ((a) > (b) -> (a) : (b))
+
+/* ------------------------------------------------------------------------------------------ shared memory */
 
 #define LOCK(s, q) (128 + (s) * 32 + (q))
 #define IS_LOCK(o) ((o) >= 128)
@@ -51,10 +56,6 @@
 #define STATE(q, p) ((q) * 8 + (p))
 #define PHASE(st) ((st) % 8)
 
-#define MAX(a, b) ((a) > (b) -> (a) : (b))
-
-/* ------------------------------------------------------------------------------------------ shared memory */
-
 byte clock;
 byte orec[NODES];
 byte word[NODES];
@@ -69,6 +70,9 @@ byte shadow[WRITERS];       /* both nodes get the same word */
 byte alloc[WRITERS] = NONE; /* box taken */
 byte gone[WRITERS] = NONE;  /* box to free after the commit */
 
+#define BASE(s, n) base[(s) * NODES + (n)]
+#define CURRENT(s) LOCK(s, state[s] / 8) /* the lock of the slot's attempt */
+
 /* ------------------------------------------------------------------------------------------ the world */
 
 byte truth[NODES];
@@ -80,533 +84,587 @@ bool done[WRITERS];
 bool recovered[WRITERS];
 byte recoverer[WRITERS] = NONE; /* who holds the dead one's byte */
 
-#define DECIDED(s) (PHASE(state[s]) == COMMITTED || PHASE(state[s]) == SINGLE)
-
-/* One step of a writer, which it may not live to make. */
-#define STEP(...)                                                                                  \
-    if                                                                                             \
-    :: atomic { __VA_ARGS__ }                                                                      \
-    :: atomic {                                                                                    \
-           me != VISITOR && deaths > 0 -> deaths--; dead[me] = true; let_go(); forget(); goto end      \
-       }                                                                                           \
-    :: atomic { me != VISITOR && stops > 0 && helping == NONE -> stops--; stopped[me] = true; forget(); goto end }  \
-    fi
-
-/* The kernel frees the bytes that the dead one held. */
-inline let_go()
-{
-    if
-    :: helping != NONE -> recoverer[helping] = NONE
-    :: else
-    fi
-}
-
-/* What a process knew does not matter any more. */
-inline forget()
-{
-    seq = 0; st = 0; other = 0; seen = 0; version = 0; base0 = 0; old = 0; found = 0; held = 0; busy = 0; where = 0;
-    rounds = 0; b = NONE; helping = NONE; ops = 0;
-    pair = false; success = false; conflict = false; gave_up = false; was_decided = false
-}
-
-/* A lock becomes a version. */
-#define UNLOCK(n, v) orec[n] = (v); assert(word[n] == truth[n])
-
-#define FREE_BOX(b) assert(taken[b] && truth[0] != (b)); taken[b] = false
-
-/* ------------------------------------------------------------------------------------------ both sides */
-
-/* Frees what the log of slot s names: what was taken, or what was replaced. The record goes first. */
-inline free_boxes(s, decided)
-{
-    if
-    :: (decided) && gone[s] != NONE ->
-#ifdef MUT_FREE_FIRST
-       STEP(FREE_BOX(gone[s]));
-       STEP(gone[s] = NONE)
-#else
-       STEP(b = gone[s]; gone[s] = NONE);
-       STEP(FREE_BOX(b); b = NONE)
-#endif
-    :: !(decided) && alloc[s] != NONE ->
-#ifdef MUT_FREE_FIRST
-       STEP(FREE_BOX(alloc[s]));
-       STEP(alloc[s] = NONE)
-#else
-       STEP(b = alloc[s]; alloc[s] = NONE);
-       STEP(FREE_BOX(b); b = NONE)
-#endif
-    :: else
-    fi
-}
-
-#define EMPTY_LOG(s)                                                                               \
-    writes[s] = 0; alloc[s] = NONE; gone[s] = NONE; shadow[s] = 0; base[(s) * NODES] = 0; base[(s) * NODES + 1] = 0
-
-/* After the decision, or its opposite. */
-inline finish(s, decided, phase)
-{
-#ifdef MUT_IDLE_FIRST
-    STEP(state[s] = STATE(state[s] / 8, phase));
-    free_boxes(s, decided);
-    STEP(EMPTY_LOG(s))
-#else
-    free_boxes(s, decided);
-    STEP(EMPTY_LOG(s));
-    STEP(state[s] = STATE(state[s] / 8, phase))
-#endif
-}
-
-/* Stores the shadow of node n, if it still carries the lock, and unlocks it. */
-inline apply(s, n, lock)
-{
-#ifdef MUT_APPLY_BLIND
-    STEP(word[n] = shadow[s]);
-    STEP(UNLOCK(n, wv[s]))
-#else
-    if
-    :: orec[n] == lock ->
-#ifdef MUT_UNLOCK_FIRST
-       STEP(UNLOCK(n, wv[s]));
-       STEP(word[n] = shadow[s])
-#else
-       STEP(word[n] = shadow[s]);
-       STEP(assert(wv[s] > base[(s) * NODES + n]); UNLOCK(n, wv[s]))
-#endif
-    :: else
-    fi
-#endif
-}
-
-/* Gives node n back to its base, if it still carries the lock. */
-inline release(s, n, lock)
-{
-#ifdef MUT_RELEASE_BLIND
-    STEP(UNLOCK(n, base[(s) * NODES + n]))
-#else
-    STEP(
-        if
-        :: orec[n] == lock -> UNLOCK(n, base[(s) * NODES + n])
-        :: else
-        fi
-    )
-#endif
-}
-
-inline apply_all(s, lock)
-{
-    if
-    :: writes[s] > 0 -> apply(s, 0, lock)
-    :: else
-    fi;
-    if
-    :: writes[s] > 1 -> apply(s, 1, lock)
-    :: else
-    fi
-}
-
-inline release_all(s, lock)
-{
-    if
-    :: writes[s] > 0 -> release(s, 0, lock)
-    :: else
-    fi;
-    if
-    :: writes[s] > 1 -> release(s, 1, lock)
-    :: else
-    fi
-}
-
-/* ------------------------------------------------------------------------------------------ helping */
-
-/* The caller has taken the dead one's byte. */
-inline recover(s)
-{
-    st = state[s];
-    was_decided = PHASE(st) == COMMITTED;
-    if
-    :: PHASE(st) == SINGLE ->
-       if
-       :: wv[s] != 0 -> was_decided = true
-       :: else ->
-          if
-          :: writes[s] > 0 && orec[0] == LOCK(s, st / 8) ->
-             was_decided = true;
-#ifdef MUT_RECOVER_NO_MARK
-             STEP(version = MAX(clock, base[s * NODES]) + 1);
-             STEP(word[0] = shadow[s]);
-             STEP(UNLOCK(0, version); version = 0)
-#else
-             STEP(wv[s] = MAX(clock, base[s * NODES]) + 1)
-#endif
-          :: else
-          fi
-       fi
-    :: PHASE(st) == LOCKING ->
-       STEP(
-           if
-           :: state[s] == st -> state[s] = STATE(st / 8, ABORTED)
-           :: else
-           fi
-       )
-    :: else
-    fi;
-    if
-    :: PHASE(st) == IDLE
-    :: PHASE(st) != IDLE && was_decided -> apply_all(s, LOCK(s, st / 8))
-    :: PHASE(st) != IDLE && !was_decided -> release_all(s, LOCK(s, st / 8))
-    fi;
-    finish(s, was_decided, FREE);
-    atomic { recovered[s] = true; recoverer[s] = NONE; helping = NONE; st = 0; was_decided = false }
-}
+#define AT_END(s) (done[s] || dead[s] || stopped[s])
+#define STUCK(s) (stopped[s] && (PHASE(state[s]) == COMMITTED || PHASE(state[s]) == SINGLE))
 
 #ifdef MUT_RECOVER_ALIVE
-#define MAY_RECOVER(s) (!recovered[s] && !done[s] && recoverer[s] == NONE && (s) != me)
+#define MAY_RECOVER(s) (!recovered[s] && recoverer[s] == NONE)
 #elif defined(MUT_RECOVER_TOGETHER)
 #define MAY_RECOVER(s) (dead[s] && !recovered[s])
 #else
 #define MAY_RECOVER(s) (dead[s] && !recovered[s] && recoverer[s] == NONE)
 #endif
 
-/* Comes back when node n does not carry lock any more; gave_up if its owner stopped after deciding. */
-inline meet(n, lock)
+mtype = {
+    CHOOSE, GATHER, TAKE, NAME, RECORD,                                /* an operation fills its log */
+    CLEAR, ANNOUNCE, ACQUIRE, DRAW, MARK, DECIDE, BACK, IDLING, AGAIN, /* commits */
+    APPLY, STORE, UNLOCK, RELEASE,                                     /* a slot is settled, by its owner or recoverer */
+    WIPE, DISCARD, EMPTY, LEAVE,
+    MEET, LOOK, LEFT, ABORT, FIND, SECOND_LOOK, SWAP, WAIT,            /* somebody else's lock */
+    RECOVER, R_ABORT, R_MARK, R_STORE, R_UNLOCK,                       /* somebody else's death */
+    VISIT, GATHERING, SWEEP, LAST, OVER
+}
+
+/* A lock becomes a version. */
+inline unlock(node, v)
 {
-    other = SLOT(lock);
-    do
-    :: orec[n] != lock -> break
-    :: orec[n] == lock ->
-       st = state[other];
-       if
-       :: st / 8 != SEQ(lock) ->
-#ifndef MUT_HASTY
-          if
-          :: orec[n] != lock -> break
-          :: else
-          fi;
+    orec[node] = v;
+    assert(word[node] == truth[node])
+}
+
+inline decide_word(node)
+{
+    truth[node] = shadow[me]
+}
+
+inline discard(box)
+{
+    assert(taken[box] && truth[0] != box);
+    taken[box] = false
+}
+
+/* The log of slot s: what is to be freed by its outcome. */
+#define DUE(s) (decided -> gone[s] : alloc[s])
+
+inline wipe()
+{
+    if
+    :: decided -> gone[s] = NONE
+    :: else -> alloc[s] = NONE
+    fi
+}
+
+inline empty_log()
+{
+    writes[s] = 0;
+    alloc[s] = NONE;
+    gone[s] = NONE;
+    shadow[s] = 0;
+    BASE(s, 0) = 0;
+    BASE(s, 1) = 0
+}
+
+/* The order in which a slot is left. */
+#ifdef MUT_IDLE_FIRST
+#define FIRST_TO_LEAVE LEAVE
+#else
+#define FIRST_TO_LEAVE WIPE
 #endif
-          assert(false) /* a lock names an attempt that its slot has left */
-       :: else
+
+/* Meets `lock` on `node`; goes on at `then`. */
+inline meet(node, then)
+{
+    target = node;
+    lock = orec[node];
+    resume = then;
+    at = MEET
+}
+
+inline operation_over()
+{
+    pair = false;
+    rounds = 0;
+    held = 0;
+    busy = NONE;
+    gave_up = false;
+    conflict = false;
+    decided = false;
+    old = 0;
+    n = 0;
+    s = 0;
+    version = 0;
+    at = CHOOSE
+}
+
+inline recovery_over()
+{
+    recovered[s] = true;
+    recoverer[s] = NONE;
+    helping = NONE;
+    s = 0;
+    n = 0;
+    st = 0;
+    decided = false;
+    if
+    :: resume == SWEEP -> at = SWEEP
+    :: else -> at = MEET
+    fi
+}
+
+inline forget()
+{
+    ops = 0; n = 0; s = 0; rounds = 0; held = 0; busy = NONE; version = 0; ver0 = 0; old = 0; b = NONE;
+    target = 0; lock = 0; st = 0; found = 0; helping = NONE;
+    pair = false; decided = false; gave_up = false; conflict = false; resume = CHOOSE; at = OVER
+}
+
+inline check_end()
+{
+    n = 0;
+    b = 0;
+    do
+    :: n < BOXES -> b = b + taken[n]; n++
+    :: else -> break
+    od;
+    n = 0;
+    do
+    :: n < NODES ->
+       if
+       :: IS_LOCK(orec[n]) -> assert(STUCK(SLOT(orec[n])))
+       :: else -> assert(word[n] == truth[n])
        fi;
-       if
-       :: PHASE(st) == LOCKING ->
-#ifdef MUT_WAIT_FOR_LOCKING
-          if
-          :: orec[n] != lock -> break
-          :: MAY_RECOVER(other) -> recoverer[other] = me; helping = other; recover(other)
-          fi
-#else
-          STEP(
-              if
-              :: state[other] == st -> state[other] = STATE(st / 8, ABORTED)
-              :: else
-              fi
-          );
-#ifdef MUT_ABORT_UNCHECKED
-          release(other, n, lock)
-#endif
-#endif
-       :: PHASE(st) == ABORTED ->
-          /* The owner may be anywhere in its log: the base is the attempt's only if it is in it afterwards. */
-          STEP(found = base[other * NODES + n]);
-          if
-#ifndef NO_SECOND_LOOK
-          :: state[other] != st
-          :: state[other] == st ->
-#else
-          :: true ->
-#endif
-             STEP(
-                 if
-                 :: orec[n] == lock -> UNLOCK(n, found)
-                 :: else
-                 fi
-             )
-          fi;
-          found = 0
-       :: PHASE(st) != LOCKING && PHASE(st) != ABORTED ->
-          if
-          :: orec[n] != lock -> break
-          :: atomic { MAY_RECOVER(other) -> recoverer[other] = me; helping = other };
-             recover(other)
-          :: stopped[other] && DECIDED(other) && orec[n] == lock -> gave_up = true; break
-          fi
-       fi
+       n++
+    :: else -> break
     od;
-    atomic { st = 0; other = 0 }
+    assert(taken[truth[0]]);
+    /* Those in a stopped one's log are still taken. */
+    assert(b <= 1 + (DEATHS - deaths) + 2 * (STOPS - stops))
 }
 
-/* ------------------------------------------------------------------------------------------ writing */
-
-/* Reads node n, when it is unlocked. */
-inline gather(n)
+proctype participant(byte me; byte ops)
 {
+    mtype at = CHOOSE;
+    mtype resume = CHOOSE;
+    byte n, s, rounds, held, version, ver0, old, target, lock, st, found;
+    byte busy = NONE; /* the node that somebody else holds */
+    byte b = NONE;
+    byte helping = NONE; /* the dead one that it recovers */
+    bool pair, decided, gave_up, conflict;
+
     do
+    /* ---------------------------------------------------------------- an operation fills its log */
     :: atomic {
-           seen = orec[n];
+           at == CHOOSE ->
            if
-           :: !IS_LOCK(seen) -> version = seen
-           :: else
+           :: ops > 0 -> ops--; pair = true; at = GATHER
+           :: ops > 0 -> ops--; pair = false; at = GATHER
+           :: ops == 0 && me == VISITOR -> at = VISIT
+           :: ops == 0 && me != VISITOR -> done[me] = true; forget()
            fi
-       };
-       if
-       :: !IS_LOCK(seen) -> break
-       :: else -> meet(n, seen); if :: gave_up -> break :: else fi
-       fi
-    od;
-    seen = 0
-}
-
-inline log_operation()
-{
-    gather(0);
-    if
-    :: !gave_up -> STEP(base0 = version; old = word[0])
-    :: else
-    fi;
-    if
-    :: !gave_up && pair -> gather(1)
-    :: else
-    fi;
-    if
-    :: gave_up
-    :: !gave_up ->
-       STEP(
+       }
+    :: atomic {
+           at == GATHER ->
+           if
+           :: gave_up -> operation_over()
+           :: !gave_up && IS_LOCK(orec[n]) -> meet(n, GATHER)
+           :: !gave_up && !IS_LOCK(orec[n]) && n == 0 ->
+              ver0 = orec[0];
+              old = word[0];
+              n = pair;
+              at = (pair -> GATHER : TAKE)
+           :: !gave_up && !IS_LOCK(orec[n]) && n == 1 -> version = orec[1]; n = 0; at = TAKE
+           fi
+       }
+    :: atomic {
+           at == TAKE ->
            b = 0;
            do
            :: taken[b] -> b++
            :: else -> break
            od;
-           taken[b] = true
-       );
-       STEP(alloc[me] = b);
-       STEP(
+           taken[b] = true;
+           at = NAME
+       }
+    :: atomic { at == NAME -> alloc[me] = b; at = RECORD }
+    :: atomic {
+           at == RECORD ->
            gone[me] = old;
            shadow[me] = b;
-           base[me * NODES] = base0;
+           BASE(me, 0) = ver0;
+           BASE(me, 1) = version;
+           writes[me] = 1 + pair;
+           b = NONE;
+           version = 0;
+           ver0 = 0;
+           at = CLEAR
+       }
+    /* ---------------------------------------------------------------- commits */
+    :: atomic {
+           at == CLEAR ->
+           rounds++;
+#ifdef MUT_WV_STALE
            if
-           :: pair -> base[me * NODES + 1] = version; writes[me] = 2
-           :: else -> writes[me] = 1
+           :: pair -> wv[me] = 0
+           :: else
            fi;
-           b = NONE; version = 0; base0 = 0
-       )
-    fi
-}
-
-/* Takes node n's lock. busy: the lock that is in the way; conflict: the node has changed. */
-inline lock_node(n)
-{
-    STEP(
-        if
-        :: orec[n] == base[me * NODES + n] -> orec[n] = LOCK(me, seq); held++
-        :: IS_LOCK(orec[n]) -> busy = orec[n]; where = n
-        :: else -> conflict = true
-        fi
-    )
-}
-
+#else
+           wv[me] = 0;
+#endif
+           at = ANNOUNCE
+       }
+    :: atomic {
+           at == ANNOUNCE ->
 #ifdef MUT_OLD_SEQ
-#define NEXT_SEQ seq = 1
+           state[me] = STATE(1, (pair -> LOCKING : SINGLE));
 #else
-#define NEXT_SEQ seq++
+           state[me] = STATE(state[me] / 8 + 1, (pair -> LOCKING : SINGLE));
 #endif
-
-inline commit_full()
-{
-    rounds = 0;
-    do
-    :: rounds < ROUNDS && !success && !conflict && !gave_up ->
-       rounds++;
-       NEXT_SEQ;
-       STEP(wv[me] = 0);
-       STEP(state[me] = STATE(seq, LOCKING));
-       held = 0;
-       lock_node(0);
-       if
-       :: held == 1 -> lock_node(1)
-       :: else
-       fi;
-       if
-       :: held == 2 ->
-          STEP(version = MAX(clock, MAX(base[me * NODES], base[me * NODES + 1])) + 1; clock = version);
-#ifndef MUT_WV_LATE
-          STEP(wv[me] = version);
-#endif
-          STEP(
+           at = ACQUIRE
+       }
+    :: atomic {
+           at == ACQUIRE -> /* node `held` */
+           if
+           :: orec[held] == BASE(me, held) ->
+              orec[held] = CURRENT(me);
+              held++;
               if
-#ifdef MUT_DECIDE_BLIND
-              :: true ->
-#else
-              :: state[me] == STATE(seq, LOCKING) ->
-#endif
-                 state[me] = STATE(seq, COMMITTED);
-                 assert(truth[0] == old); /* no lost update */
-                 truth[0] = shadow[me];
-                 truth[1] = shadow[me];
-                 success = true
+              :: !pair ->
+                 assert(truth[0] == old);
+                 decided = true;
+                 decide_word(0);
+                 at = DRAW
+              :: pair && held == NODES -> at = DRAW
               :: else
               fi
-          );
-#ifdef MUT_WV_LATE
-          STEP(wv[me] = version);
-#endif
-          version = 0
-       :: else
-       fi;
-       if
-       :: success -> apply_all(me, LOCK(me, seq)); finish(me, true, IDLE)
-       :: else ->
-#ifdef MUT_LEAVE_EARLY
-          if
-          :: held == 2
-          :: held == 1 -> release(me, 0, LOCK(me, seq))
-          :: held == 0
-          fi;
-#else
-          if
-          :: held > 0 -> release(me, 0, LOCK(me, seq))
-          :: else
-          fi;
-          if
-          :: held > 1 -> release(me, 1, LOCK(me, seq))
-          :: else
-          fi;
-#endif
-          STEP(state[me] = STATE(seq, IDLE));
-          if
-          :: busy != 0 -> meet(where, busy); busy = 0; where = 0
-          :: else
-          fi
-       fi
-    :: else -> break
-    od;
-    if
-    :: !success -> finish(me, false, IDLE)
-    :: else
-    fi
-}
-
-inline commit_single()
-{
-    NEXT_SEQ;
-#ifndef MUT_WV_STALE
-    STEP(wv[me] = 0);
-#endif
-    STEP(state[me] = STATE(seq, SINGLE));
-    STEP(
-        if
-        :: orec[0] == base[me * NODES] ->
-           orec[0] = LOCK(me, seq);
-           assert(truth[0] == old);
-           truth[0] = shadow[me];
-           success = true
-        :: else
-        fi
-    );
-    if
-    :: success ->
-#ifdef MUT_NO_MARK
-       STEP(version = MAX(clock, base[me * NODES]) + 1);
-       STEP(word[0] = shadow[me]);
-       STEP(UNLOCK(0, version); version = 0);
-#else
-       STEP(version = MAX(clock, base[me * NODES]) + 1);
-       STEP(wv[me] = version; version = 0);
-       apply(me, 0, LOCK(me, seq));
-#endif
-       finish(me, true, IDLE)
-    :: else ->
-       STEP(state[me] = STATE(seq, IDLE));
-       finish(me, false, IDLE)
-    fi
-}
-
-/* ------------------------------------------------------------------------------------------ the visitor */
-
-/* Waits until node n is unlocked, or is locked by one that stopped after deciding. */
-inline visit(n)
-{
-    gave_up = false;
-    gather(n);
-    version = 0
-}
-
-inline recover_if_dead(s)
-{
-    if
-    :: dead[s] && !recovered[s] ->
-       atomic { recoverer[s] == NONE -> recoverer[s] = me; helping = s };
-       recover(s)
-    :: else
-    fi
-}
-
-inline check_end()
-{
-    d_step {
-        b = 0;
-        i = 0;
-        do
-        :: i < BOXES -> b = b + taken[i]; i++
-        :: else -> break
-        od;
-        i = 0;
-        do
-        :: i < NODES ->
-           if
-           :: IS_LOCK(orec[i]) -> assert(stopped[SLOT(orec[i])] && DECIDED(SLOT(orec[i])))
-           :: else -> assert(word[i] == truth[i])
-           fi;
-           i++
-        :: else -> break
-        od;
-        assert(taken[truth[0]]);
-        /* Each death loses one box at most; those of a stopped one's log are still taken. */
-        assert(b <= 1 + (DEATHS - deaths) + 2 * (STOPS - stops));
-        i = 0
-    }
-}
-
-proctype participant(byte me; byte ops)
-{
-    byte seq, st, other, seen, version, base0, old, found, held, busy, where, rounds, i;
-    byte b = NONE;
-    byte helping = NONE; /* the dead one that it recovers */
-    bool pair, success, conflict, gave_up, was_decided;
-
-    do
-    :: ops > 0 ->
-       atomic {
-           ops--;
-           if
-           :: pair = true
-           :: pair = false
+           :: orec[held] != BASE(me, held) && IS_LOCK(orec[held]) && pair -> busy = held; lock = orec[held]; at = BACK
+           :: else -> conflict = true; at = BACK
            fi
-       };
-       log_operation();
-       if
-       :: gave_up
-       :: !gave_up && pair -> commit_full()
-       :: !gave_up && !pair -> commit_single()
-       fi;
-       atomic { pair = false; success = false; conflict = false; gave_up = false; old = 0; held = 0; rounds = 0 }
-    :: else -> break
-    od;
-    if
-    :: me != VISITOR -> atomic { done[me] = true; forget() }
-    :: else ->
-#ifdef EARLY
-       visit(0);
-       visit(1);
+       }
+    :: atomic {
+           at == DRAW ->
+           version = MAX(clock, MAX(BASE(me, 0), BASE(me, 1))) + 1;
+           if
+           :: pair -> clock = version
+           :: else
+           fi;
+#ifdef MUT_WV_LATE
+           at = (pair -> DECIDE : MARK)
+#elif defined(MUT_NO_MARK)
+           at = (pair -> MARK : R_STORE);
+           s = me
+#else
+           at = MARK
 #endif
-       (done[0] || dead[0] || stopped[0]) && (done[1] || dead[1] || stopped[1]);
-       recover_if_dead(0);
-       recover_if_dead(1);
-       visit(0);
-       visit(1);
-       check_end()
-    fi;
-end:
-    skip
+       }
+    :: atomic {
+           at == MARK ->
+           wv[me] = version;
+           version = 0;
+           if
+           :: decided -> s = me; at = APPLY
+           :: else -> at = DECIDE
+           fi
+       }
+    :: atomic {
+           at == DECIDE ->
+           if
+#ifdef MUT_DECIDE_BLIND
+           :: true ->
+#else
+           :: state[me] == STATE(state[me] / 8, LOCKING) ->
+#endif
+              state[me] = STATE(state[me] / 8, COMMITTED);
+              assert(truth[0] == old);
+              decided = true;
+              decide_word(0);
+              decide_word(1);
+#ifdef MUT_WV_LATE
+              at = MARK
+#else
+              s = me;
+              at = APPLY
+#endif
+#ifndef MUT_DECIDE_BLIND
+           :: else -> at = BACK
+#endif
+           fi
+       }
+    :: atomic {
+           at == BACK ->
+           if
+#ifdef MUT_LEAVE_EARLY
+           :: held == NODES -> held = 0
+#endif
+           :: held > 0 ->
+              held--;
+              if
+#ifdef MUT_RELEASE_BLIND
+              :: true -> unlock(held, BASE(me, held))
+#else
+              :: orec[held] == CURRENT(me) -> unlock(held, BASE(me, held))
+              :: else
+#endif
+              fi
+           :: held == 0 -> at = IDLING
+           fi
+       }
+    :: atomic {
+           at == IDLING ->
+           state[me] = STATE(state[me] / 8, IDLE);
+           if
+           :: busy != NONE -> target = busy; busy = NONE; resume = AGAIN; at = MEET
+           :: else -> at = AGAIN
+           fi
+       }
+    :: atomic {
+           at == AGAIN ->
+           version = 0;
+           n = 0;
+           if
+           :: rounds < ROUNDS && !conflict && !gave_up -> at = CLEAR
+           :: else -> s = me; at = FIRST_TO_LEAVE
+           fi
+       }
+    /* ---------------------------------------------------------------- a slot is settled */
+    :: atomic {
+           at == APPLY ->
+           if
+           :: n == writes[s] -> n = 0; at = FIRST_TO_LEAVE
+#ifdef MUT_APPLY_BLIND
+           :: n < writes[s] -> at = STORE
+#else
+           :: n < writes[s] && orec[n] == CURRENT(s) ->
+#ifdef MUT_UNLOCK_FIRST
+              at = UNLOCK
+#else
+              at = STORE
+#endif
+           :: n < writes[s] && orec[n] != CURRENT(s) -> n++
+#endif
+           fi
+       }
+    :: atomic {
+           at == STORE ->
+           word[n] = shadow[s];
+#ifdef MUT_UNLOCK_FIRST
+           n++;
+           at = APPLY
+#else
+           at = UNLOCK
+#endif
+       }
+    :: atomic {
+           at == UNLOCK ->
+           assert(wv[s] > BASE(s, n));
+           unlock(n, wv[s]);
+#ifdef MUT_UNLOCK_FIRST
+           at = STORE
+#else
+           n++;
+           at = APPLY
+#endif
+       }
+    :: atomic {
+           at == RELEASE ->
+           if
+           :: n == writes[s] -> n = 0; at = FIRST_TO_LEAVE
+           :: n < writes[s] ->
+              if
+              :: orec[n] == CURRENT(s) -> unlock(n, BASE(s, n))
+              :: else
+              fi;
+              n++
+           fi
+       }
+    :: atomic {
+           at == WIPE ->
+           b = DUE(s);
+           if
+           :: b == NONE -> at = EMPTY
+           :: else ->
+#ifndef MUT_FREE_FIRST
+              wipe();
+#endif
+              at = DISCARD
+           fi
+       }
+    :: atomic {
+           at == DISCARD ->
+#ifdef MUT_FREE_FIRST
+           if
+           :: b != NONE -> discard(b); b = NONE
+           :: else -> wipe(); at = EMPTY
+           fi
+#else
+           discard(b);
+           b = NONE;
+           at = EMPTY
+#endif
+       }
+    :: atomic {
+           at == EMPTY ->
+           empty_log();
+#ifdef MUT_IDLE_FIRST
+           if
+           :: s == me -> operation_over()
+           :: else -> recovery_over()
+           fi
+#else
+           at = LEAVE
+#endif
+       }
+    :: atomic {
+           at == LEAVE ->
+           state[s] = STATE(state[s] / 8, (s == me -> IDLE : FREE));
+#ifdef MUT_IDLE_FIRST
+           at = WIPE
+#else
+           if
+           :: s == me -> operation_over()
+           :: else -> recovery_over()
+           fi
+#endif
+       }
+    /* ---------------------------------------------------------------- somebody else's lock */
+    :: atomic {
+           at == MEET ->
+           if
+           :: orec[target] == lock -> at = LOOK
+           :: else -> n = target; target = 0; lock = 0; st = 0; at = resume
+           fi
+       }
+    :: atomic {
+           at == LOOK ->
+           st = state[SLOT(lock)];
+           if
+           :: st / 8 != SEQ(lock) -> at = LEFT
+           :: st / 8 == SEQ(lock) && PHASE(st) == LOCKING ->
+#ifdef MUT_WAIT_FOR_LOCKING
+              at = WAIT
+#else
+              at = ABORT
+#endif
+           :: st / 8 == SEQ(lock) && PHASE(st) == ABORTED -> at = FIND
+           :: else -> at = WAIT
+           fi
+       }
+    :: atomic {
+           at == LEFT ->
+#ifdef MUT_HASTY
+           assert(false);
+#else
+           assert(orec[target] != lock); /* a lock never names an attempt that its slot has left */
+#endif
+           at = MEET
+       }
+    :: atomic {
+           at == ABORT ->
+           if
+           :: state[SLOT(lock)] == st -> state[SLOT(lock)] = STATE(st / 8, ABORTED)
+           :: else
+           fi;
+#ifdef MUT_ABORT_UNCHECKED
+           st = state[SLOT(lock)];
+           at = FIND
+#else
+           at = MEET
+#endif
+       }
+    /* The owner may be anywhere in its log: what is found is the attempt's if the state is the same afterwards. */
+    :: atomic {
+           at == FIND -> found = BASE(SLOT(lock), target);
+#ifdef NO_SECOND_LOOK
+           at = SWAP
+#else
+           at = SECOND_LOOK
+#endif
+       }
+    :: atomic {
+           at == SECOND_LOOK ->
+           if
+           :: state[SLOT(lock)] == st -> at = SWAP
+           :: else -> found = 0; at = MEET
+           fi
+       }
+    :: atomic {
+           at == SWAP ->
+           if
+           :: orec[target] == lock -> unlock(target, found)
+           :: else
+           fi;
+           found = 0;
+           at = MEET
+       }
+    :: atomic { at == WAIT && orec[target] != lock -> at = MEET }
+    :: atomic {
+           at == WAIT && orec[target] == lock && MAY_RECOVER(SLOT(lock)) ->
+           s = SLOT(lock);
+           recoverer[s] = me;
+           helping = s;
+           at = RECOVER
+       }
+    :: atomic { at == WAIT && orec[target] == lock && STUCK(SLOT(lock)) -> gave_up = true; lock = 0; target = 0; st = 0; at = resume }
+    /* ---------------------------------------------------------------- somebody else's death */
+    :: atomic {
+           at == RECOVER ->
+           st = state[s];
+           n = 0;
+           decided = PHASE(st) == COMMITTED || (PHASE(st) == SINGLE && wv[s] != 0);
+           if
+           :: PHASE(st) == IDLE || PHASE(st) == FREE -> at = WIPE
+           :: PHASE(st) == LOCKING -> at = R_ABORT
+           :: PHASE(st) == SINGLE && !decided && writes[s] > 0 && orec[0] == CURRENT(s) -> decided = true; at = R_MARK
+           :: PHASE(st) != IDLE && PHASE(st) != FREE && decided -> at = APPLY
+           :: else -> at = RELEASE
+           fi
+       }
+    :: atomic {
+           at == R_ABORT ->
+           if
+           :: state[s] == st -> state[s] = STATE(st / 8, ABORTED)
+           :: else
+           fi;
+           at = RELEASE
+       }
+    :: atomic {
+           at == R_MARK ->
+           version = MAX(clock, BASE(s, 0)) + 1;
+#ifdef MUT_RECOVER_NO_MARK
+           at = R_STORE
+#else
+           wv[s] = version;
+           version = 0;
+           at = APPLY
+#endif
+       }
+#if defined(MUT_RECOVER_NO_MARK) || defined(MUT_NO_MARK)
+    :: atomic { at == R_STORE -> word[0] = shadow[s]; at = R_UNLOCK }
+    :: atomic { at == R_UNLOCK -> unlock(0, version); version = 0; at = WIPE }
+#endif
+    /* ---------------------------------------------------------------- the visitor */
+    :: atomic {
+           at == VISIT ->
+           n = 0;
+#ifdef EARLY
+           at = GATHERING
+#else
+           at = SWEEP
+#endif
+       }
+    :: atomic { /* looks at the nodes, waiting for nobody but who is stuck */
+           at == GATHERING ->
+           if
+           :: n < NODES && !gave_up && IS_LOCK(orec[n]) -> meet(n, GATHERING)
+           :: n < NODES && !gave_up && !IS_LOCK(orec[n]) -> n++
+           :: gave_up -> gave_up = false; n++
+           :: !gave_up && n == NODES ->
+              n = 0;
+              at = (AT_END(0) && AT_END(1) && !MAY_RECOVER(0) && !MAY_RECOVER(1) -> LAST : SWEEP)
+           fi
+       }
+    :: atomic {
+           at == SWEEP && AT_END(0) && AT_END(1) ->
+           if
+           :: MAY_RECOVER(0) -> s = 0; recoverer[0] = me; helping = 0; resume = SWEEP; at = RECOVER
+           :: !MAY_RECOVER(0) && MAY_RECOVER(1) -> s = 1; recoverer[1] = me; helping = 1; resume = SWEEP; at = RECOVER
+           :: else -> n = 0; at = GATHERING
+           fi
+       }
+    :: d_step { at == LAST -> check_end(); forget() }
+    /* ---------------------------------------------------------------- fate */
+    :: atomic {
+           me != VISITOR && deaths > 0 && at != OVER ->
+           deaths--;
+           dead[me] = true;
+           if
+           :: helping != NONE -> recoverer[helping] = NONE
+           :: else
+           fi;
+           forget()
+       }
+    :: atomic { me != VISITOR && stops > 0 && at != OVER && helping == NONE -> stops--; stopped[me] = true; forget() }
+    :: at == OVER -> break
+    od
 }
 
 init
