@@ -1,9 +1,10 @@
 /*
  * convert.c: values of the library to Python objects, and Python objects to keys.
  *
- * Building runs between the library's call and the next one on this thread (R2 of state.h): the bytes and items it reads are
- * the session's. It creates int, float, complex, str, bytes, tuple, frozenset and proxies, all of exact types, whose
- * creation, hashing and comparing run no Python code; the collector is paused around the ones that are containers.
+ * Building runs between the library's call and the next one on this thread (R2 of state.h): the bytes and items
+ * it reads are the session's. It creates int, float, complex, str, bytes, tuple, frozenset and proxies, all of
+ * exact types, whose creation, hashing and comparing run no Python code; the collector is paused around the
+ * ones that are containers.
  */
 #include "state.h"
 
@@ -123,9 +124,9 @@ int shopy_key_prepare_slow(Core *core, shobj_store *handle, PyObject *object, st
 }
 
 #ifndef Py_GIL_DISABLED
-/* Interned strings are the names in programs: the same few objects, again and again. Their hash in the store is kept by
- * address; the strong reference makes sure that the address stays theirs. The key is copied out: while the library waits,
- * another thread may put another one here. */
+/* Interned strings are the names in programs: the same few objects, again and again. Their hash in the store is
+ * kept by address; the strong reference makes sure that the address stays theirs. The key is copied out: while
+ * the library waits, another thread may put another one here. */
 static inline int prepare_interned(Core *core, shobj_store *handle, PyObject *object, shobj_key *ret)
 {
     uintptr_t address = (uintptr_t)object;

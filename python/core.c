@@ -7,10 +7,10 @@
  *                 +-- slots: oid -> living Proxy (one per object, so `is` works)
  *
  * I1  A core is in state->cores exactly while its handle is not NULL; there is at most one for a handle.
- * I2  slots has an entry for each living proxy, and no other; linear probing without tombstones: taking one out moves the
- *     followers up.
- * I3  A core lives as long as a Store or Proxy of it. A Store that is dropped without close() leaves its opening to the
- *     core, so proxies go on working; the destructor undoes what is left.
+ * I2  slots has an entry for each living proxy, and no other; linear probing without tombstones: taking one out
+ *     moves the followers up.
+ * I3  A core lives as long as a Store or Proxy of it. A Store that is dropped without close() leaves its
+ *     opening to the core, so proxies go on working; the destructor undoes what is left.
  */
 #include "state.h"
 
@@ -45,10 +45,10 @@ void shopy_wait_leave(void *saved)
 /* ---------------------------------------------------------------------------------------------- opening */
 
 #ifdef Py_GIL_DISABLED
-#define LOCK(mutex) PyMutex_Lock(mutex)
+#define LOCK(mutex)   PyMutex_Lock(mutex)
 #define UNLOCK(mutex) PyMutex_Unlock(mutex)
 #else
-#define LOCK(mutex) ((void)0)
+#define LOCK(mutex)   ((void)0)
 #define UNLOCK(mutex) ((void)0)
 #endif
 
@@ -386,8 +386,8 @@ static void proxy_forget(Proxy *proxy)
 
 #endif
 
-/* A proxy is never cleared, only destroyed: its one reference, to the core, leads nowhere but to the type, and a proxy
- * without a core would be no proxy. Cycles through the module's namespace are broken there. */
+/* A proxy is never cleared, only destroyed: its one reference, to the core, leads nowhere but to the type, and
+ * a proxy without a core would be no proxy. Cycles through the module's namespace are broken there. */
 int shopy_proxy_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));

@@ -1,10 +1,11 @@
 /*
  * dict_views.c: iterating over a Dict, and its views.
  *
- * An iterator is a bounded live walk. It remembers the serial of the last entry at its beginning and goes no further, so
- * that it ends although others insert, and gives no key twice although others remove and insert it again. Entries come
- * from the library in batches; a batch is given out as it was read, unless this interpreter changed the dict, or began or
- * ended a transaction, since then: what is left of it is looked up again, so a program sees its own changes at once.
+ * An iterator is a bounded live walk. It remembers the serial of the last entry at its beginning and goes no
+ * further, so that it ends although others insert, and gives no key twice although others remove and insert it
+ * again. Entries come from the library in batches; a batch is given out as it was read, unless this interpreter
+ * changed the dict, or began or ended a transaction, since then: what is left of it is looked up again, so a
+ * program sees its own changes at once.
  *
  * A view is the Dict and which part of it. Set algebra and comparisons are those of the native view of a native copy.
  */
@@ -20,7 +21,7 @@ typedef struct DictIter {
     uint64_t end_serial; /* of the last entry when it began; of no meaning backwards */
     uint64_t stamp;      /* fresh_stamp() when the batch was read */
     bool began;
-    bool empty; /* there was no entry when it began */
+    bool empty;  /* there was no entry when it began */
     bool singly; /* near the end: one by one, to stop at the end exactly */
     unsigned next, count;
     Py_ssize_t left_count; /* a hint */
@@ -292,7 +293,7 @@ static PyType_Slot dict_iter_slots[] = {
     {0, NULL},
 };
 
-#define HIDDEN_FLAGS                                                                               \
+#define HIDDEN_FLAGS                                                                                                   \
     (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE)
 
 static PyType_Spec dict_iter_spec = {
@@ -459,7 +460,8 @@ static int view_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Like a proxy, a view is nothing without what it refers to, and that leads to no cycle: see shopy_proxy_traverse(). */
+/* Like a proxy, a view is nothing without what it refers to, and that leads to no cycle: see
+ * shopy_proxy_traverse(). */
 static void view_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -470,12 +472,14 @@ static void view_dealloc(PyObject *self)
 }
 
 static PyMethodDef view_methods[] = {
-    {"__reversed__", view_reversed, METH_NOARGS, "__reversed__($self, /)\n--\n\nIterates from the last item to the first."},
+    {"__reversed__", view_reversed, METH_NOARGS,
+     "__reversed__($self, /)\n--\n\nIterates from the last item to the first."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef set_view_methods[] = {
-    {"__reversed__", view_reversed, METH_NOARGS, "__reversed__($self, /)\n--\n\nIterates from the last item to the first."},
+    {"__reversed__", view_reversed, METH_NOARGS,
+     "__reversed__($self, /)\n--\n\nIterates from the last item to the first."},
     {"isdisjoint", view_isdisjoint, METH_O,
      "isdisjoint($self, other, /)\n--\n\nTrue if no element of the iterable is in the view."},
     {NULL, NULL, 0, NULL},
@@ -486,14 +490,20 @@ static PyGetSetDef view_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-#define COMMON_VIEW_SLOTS                                                                          \
-    {Py_tp_traverse, view_traverse}, {Py_tp_dealloc, view_dealloc}, {Py_tp_repr, view_repr},       \
-        {Py_tp_iter, view_iter}, {Py_sq_length, view_length}, {Py_tp_getset, view_getset}
+#define COMMON_VIEW_SLOTS                                                                                              \
+    {Py_tp_traverse, view_traverse}, {Py_tp_dealloc, view_dealloc}, {Py_tp_repr, view_repr}, {Py_tp_iter, view_iter},  \
+        {Py_sq_length, view_length},                                                                                   \
+    {                                                                                                                  \
+        Py_tp_getset, view_getset                                                                                      \
+    }
 
-#define SET_VIEW_SLOTS                                                                             \
-    {Py_tp_methods, set_view_methods}, {Py_tp_richcompare, view_richcompare},                      \
-        {Py_tp_hash, PyObject_HashNotImplemented}, {Py_nb_and, view_and}, {Py_nb_or, view_or},     \
-        {Py_nb_subtract, view_subtract}, {Py_nb_xor, view_xor}
+#define SET_VIEW_SLOTS                                                                                                 \
+    {Py_tp_methods, set_view_methods}, {Py_tp_richcompare, view_richcompare},                                          \
+        {Py_tp_hash, PyObject_HashNotImplemented}, {Py_nb_and, view_and}, {Py_nb_or, view_or},                         \
+        {Py_nb_subtract, view_subtract},                                                                               \
+    {                                                                                                                  \
+        Py_nb_xor, view_xor                                                                                            \
+    }
 
 static PyType_Slot keys_slots[] = {COMMON_VIEW_SLOTS, SET_VIEW_SLOTS, {Py_sq_contains, keys_contains}, {0, NULL}};
 static PyType_Slot items_slots[] = {COMMON_VIEW_SLOTS, SET_VIEW_SLOTS, {Py_sq_contains, items_contains}, {0, NULL}};

@@ -1,9 +1,9 @@
 /*
  * errors.c: one table of the exception classes, one from the library's error numbers to them.
  *
- * Each class is an Error, so that `except shobj.Error` catches all of the product's own, and also the class that Python
- * users catch for the like (FileNotFoundError, LookupError ...). Numbers whose meaning is that of a native exception (a
- * missing key, a wrong type) raise the native class itself.
+ * Each class is an Error, so that `except shobj.Error` catches all of the product's own, and also the class
+ * that Python users catch for the like (FileNotFoundError, LookupError ...). Numbers whose meaning is that of a
+ * native exception (a missing key, a wrong type) raise the native class itself.
  */
 #include "state.h"
 
@@ -111,7 +111,8 @@ static int errno_of(int error)
     }
 }
 
-/* The library's message may quote bytes of a path or a key that are no UTF-8. A conflict is no failure to it, and has none. */
+/* The library's message may quote bytes of a path or a key that are no UTF-8. A conflict is no failure to it,
+ * and has none. */
 static PyObject *message_of(int error)
 {
     const char *text = shobj_error_message();
@@ -137,8 +138,8 @@ PyObject *shopy_raise_path(module_state *state, int error, PyObject *path)
         return NULL;
     int number = path ? errno_of(error) : 0;
     PyObject *class = class_of(state, error);
-    PyObject *exception = number != 0 ? PyObject_CallFunction(class, "iOO", number, message, path)
-                                      : PyObject_CallOneArg(class, message);
+    PyObject *exception =
+        number != 0 ? PyObject_CallFunction(class, "iOO", number, message, path) : PyObject_CallOneArg(class, message);
     Py_DECREF(message);
     if (exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);

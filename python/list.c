@@ -1,8 +1,6 @@
 /*
- * list.c: List, the proxy of a shared list: what is one operation of the library, and iterating.
- *
- * An iterator walks by index, as that of list does. It reads ahead in batches; what is left of a batch is dropped as soon
- * as this interpreter changes the list, or begins or ends a transaction, so a program sees its own changes at once.
+ * list.c: List, the proxy of a shared list: what is one operation of the library, what is done by a native
+ * copy, and the type.
  */
 #include "state.h"
 
@@ -93,9 +91,8 @@ static int store_planned(shobj_store *handle, struct value_step *step, PyObject 
     if (step->plan == NULL)
         return SHOPY_RAISED;
     step->count = (size_t)count;
-    int rc = step->store == store_extend
-                 ? shopy_plan_add_all(step->plan, objects, count, "values", &step->values)
-                 : shopy_plan_add(step->plan, objects[0], "value", &step->single);
+    int rc = step->store == store_extend ? shopy_plan_add_all(step->plan, objects, count, "values", &step->values)
+                                         : shopy_plan_add(step->plan, objects[0], "value", &step->single);
     if (rc < 0)
         rc = SHOPY_RAISED;
     else if (shopy_plan_has_nodes(step->plan))
@@ -183,7 +180,8 @@ static int list_ass_subscript(PyObject *self, PyObject *index, PyObject *value)
     return value == NULL ? list_delete(list, i) : list_store(list, i, value, store_set);
 }
 
-/* PySequence_GetItem() has added the length to a negative index already; one that is still negative is out of range. */
+/* PySequence_GetItem() has added the length to a negative index already; one that is still negative is out of
+ * range. */
 static PyObject *list_item(PyObject *self, Py_ssize_t index)
 {
     if (index < 0) {
@@ -344,209 +342,15 @@ PyObject *shopy_list_extend(PyObject *self, PyObject *values)
     Py_RETURN_NONE;
 }
 
-/* ---------------------------------------------------------------------------------------------- iterating */
-
-enum { BATCH = 32, FIRST_BATCH = 8 };
-
-typedef struct ListIter {
-    PyObject_HEAD
-    Proxy *list; /* NULL: at the end */
-    Py_ssize_t index; /* of the next element; backwards, -1 is the end */
-    bool reverse;
-    bool began;
-    uint64_t stamp;
-    unsigned next, count; /* of the batch */
-    PyObject *values[BATCH];
-} ListIter;
-
-static uint64_t fresh_stamp(const Proxy *list)
-{
-    return list->change_count + list->core->txn_count;
-}
-
-static PyObject *list_iter_new(PyObject *self, bool reverse)
-{
-    Proxy *list = (Proxy *)self;
-    module_state *state = list->core->state;
-    Py_ssize_t index = 0;
-    if (reverse) {
-        index = list_length(self) - 1;
-        if (index < -1)
-            return NULL;
-    }
-    ListIter *iter = (ListIter *)state->list_iter_type->tp_alloc(state->list_iter_type, 0);
-    if (iter == NULL)
-        return NULL;
-    iter->list = (Proxy *)Py_NewRef(self);
-    iter->index = index;
-    iter->reverse = reverse;
-    return (PyObject *)iter;
-}
-
-static void drop_batch(ListIter *iter)
-{
-    while (iter->next < iter->count)
-        Py_CLEAR(iter->values[iter->next++]);
-    iter->next = iter->count = 0;
-}
-
-static int convert_batch(ListIter *iter, const shobj_value *values, size_t count)
-{
-    int paused = shopy_gc_pause();
-    size_t i;
-    for (i = 0; i < count; i++) {
-        iter->values[i] = shopy_value_to_python(iter->list->core, &values[iter->reverse ? count - 1 - i : i]);
-        if (iter->values[i] == NULL)
-            break;
-    }
-    iter->next = 0;
-    iter->count = (unsigned)i;
-    shopy_gc_resume(paused);
-    return i == count ? 0 : SHOPY_RAISED;
-}
-
-/* Reads the elements from the index on; leaves count at 0 if there is none. 0, a library error or SHOPY_RAISED. */
-static int fill(ListIter *iter, shobj_store *handle)
-{
-    shobj_value values[BATCH];
-    size_t max = iter->began ? BATCH : FIRST_BATCH, count = 0;
-    Py_ssize_t first = iter->index;
-    drop_batch(iter);
-    iter->began = true;
-    iter->stamp = fresh_stamp(iter->list);
-    if (first < 0)
-        return 0;
-    if (!iter->reverse) {
-        int rc = shobj_list_read(handle, iter->list->oid, (uint64_t)first, values, max, &count);
-        return rc < 0 ? rc : convert_batch(iter, values, count);
-    }
-    first = first + 1 > (Py_ssize_t)max ? first + 1 - (Py_ssize_t)max : 0;
-    size_t wanted = (size_t)(iter->index - first + 1);
-    int rc = shobj_list_read(handle, iter->list->oid, (uint64_t)first, values, wanted, &count);
-    if (rc == 0 && count < wanted) { /* a short batch: the one element that is due */
-        rc = shobj_list_read(handle, iter->list->oid, (uint64_t)iter->index, values, 1, &count);
-    }
-    return rc < 0 ? rc : convert_batch(iter, values, count);
-}
-
-static int refill(ListIter *iter)
-{
-    Core *core = iter->list->core;
-    shobj_store *handle = shopy_core_enter(core);
-    if (handle == NULL)
-        return -1;
-    int rc = fill(iter, handle);
-    shopy_core_leave(core);
-    if (rc == 0)
-        return 0;
-    shopy_raise(core->state, rc);
-    return -1;
-}
-
-static PyObject *list_iter_step(ListIter *iter)
-{
-    if (iter->list == NULL)
-        return NULL;
-    if (iter->next == iter->count || UNLIKELY(iter->stamp != fresh_stamp(iter->list))) {
-        if (refill(iter) < 0)
-            return NULL;
-        if (iter->count == 0) {
-            Py_CLEAR(iter->list);
-            return NULL;
-        }
-    }
-    PyObject *value = iter->values[iter->next];
-    iter->values[iter->next++] = NULL;
-    iter->index += iter->reverse ? -1 : 1;
-    return value;
-}
-
-static PyObject *list_iter_next(PyObject *self)
-{
-    PyObject *result;
-#ifdef Py_GIL_DISABLED
-    Py_BEGIN_CRITICAL_SECTION(self);
-#endif
-    result = list_iter_step((ListIter *)self);
-#ifdef Py_GIL_DISABLED
-    Py_END_CRITICAL_SECTION();
-#endif
-    return result;
-}
-
-static PyObject *list_iter_length_hint(PyObject *self, PyObject *ignored)
-{
-    (void)ignored;
-    ListIter *iter = (ListIter *)self;
-    if (iter->list == NULL)
-        return PyLong_FromLong(0);
-    if (iter->reverse)
-        return PyLong_FromSsize_t(iter->index + 1);
-    Py_ssize_t length = list_length((PyObject *)iter->list);
-    if (length < 0)
-        return NULL;
-    return PyLong_FromSsize_t(length > iter->index ? length - iter->index : 0);
-}
-
-static int list_iter_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    ListIter *iter = (ListIter *)self;
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(iter->list);
-    for (unsigned i = iter->next; i < iter->count; i++)
-        Py_VISIT(iter->values[i]);
-    return 0;
-}
-
-static int list_iter_clear(PyObject *self)
-{
-    ListIter *iter = (ListIter *)self;
-    Py_CLEAR(iter->list);
-    drop_batch(iter);
-    return 0;
-}
-
-static void list_iter_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    list_iter_clear(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyMethodDef list_iter_methods[] = {
-    {"__length_hint__", list_iter_length_hint, METH_NOARGS,
-     "__length_hint__($self, /)\n--\n\nHow many elements are left, about."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot list_iter_slots[] = {
-    {Py_tp_traverse, list_iter_traverse},
-    {Py_tp_clear, list_iter_clear},
-    {Py_tp_dealloc, list_iter_dealloc},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, list_iter_next},
-    {Py_tp_methods, list_iter_methods},
-    {0, NULL},
-};
-
-static PyType_Spec list_iter_spec = {
-    .name = "shobj.ListIterator",
-    .basicsize = sizeof(ListIter),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = list_iter_slots,
-};
-
 static PyObject *list_iter(PyObject *self)
 {
-    return list_iter_new(self, false);
+    return shopy_list_iter_new((Proxy *)self, false);
 }
 
 static PyObject *list_reversed(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
-    return list_iter_new(self, true);
+    return shopy_list_iter_new((Proxy *)self, true);
 }
 
 /* ---------------------------------------------------------------------------------------------- reading all */
@@ -623,8 +427,7 @@ static PyObject *list_concat(PyObject *self, PyObject *other)
     if (result != Py_NotImplemented)
         return result;
     Py_DECREF(result);
-    return PyErr_Format(PyExc_TypeError, "can only concatenate list (not \"%.200s\") to list",
-                        Py_TYPE(other)->tp_name);
+    return PyErr_Format(PyExc_TypeError, "can only concatenate list (not \"%.200s\") to list", Py_TYPE(other)->tp_name);
 }
 
 static PyObject *list_inplace_add(PyObject *self, PyObject *values)
@@ -676,7 +479,8 @@ static PyMethodDef list_methods[] = {
     {"append", list_append, METH_O, "append($self, object, /)\n--\n\nAdds a value at the end."},
     {"extend", shopy_list_extend, METH_O,
      "extend($self, iterable, /)\n--\n\nAdds all values of an iterable at the end, in one operation."},
-    {"insert", FAST(list_insert), METH_FASTCALL, "insert($self, index, object, /)\n--\n\nAdds a value before an index."},
+    {"insert", FAST(list_insert), METH_FASTCALL,
+     "insert($self, index, object, /)\n--\n\nAdds a value before an index."},
     {"pop", FAST(list_pop), METH_FASTCALL,
      "pop($self, index=-1, /)\n--\n\nRemoves the element at an index and returns it. IndexError out of range."},
     {"remove", shopy_list_remove, METH_O,
@@ -759,7 +563,6 @@ static PyType_Spec list_spec = {
 
 int shopy_list_init(PyObject *module, module_state *state)
 {
-    state->list_iter_type = shopy_type_new(module, &list_iter_spec, false);
     state->list_type = shopy_type_new(module, &list_spec, true);
-    return state->list_iter_type && state->list_type ? 0 : -1;
+    return state->list_type ? 0 : -1;
 }

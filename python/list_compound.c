@@ -1,8 +1,9 @@
 /*
  * list_compound.c: what takes more than one operation on a list: slices, sorting, removing by value, repeating.
  *
- * Each is a step of an internal transaction: it reads, decides and writes, and is repeated if it lost. Iterables are drained
- * and indices computed before; a key function, and __eq__ of foreign types, run inside and see what the transaction sees.
+ * Each is a step of an internal transaction: it reads, decides and writes, and is repeated if it lost.
+ * Iterables are drained and indices computed before; a key function, and __eq__ of foreign types, run inside
+ * and see what the transaction sees.
  */
 #include "state.h"
 
@@ -154,8 +155,7 @@ static int rewrite(shobj_store *handle, Proxy *list, PyObject *elements)
     shobj_value *values;
     Py_ssize_t count = PySequence_Fast_GET_SIZE(elements);
     int rc = SHOPY_RAISED;
-    if (plan != NULL &&
-        shopy_plan_add_all(plan, PySequence_Fast_ITEMS(elements), count, "values", &values) == 0) {
+    if (plan != NULL && shopy_plan_add_all(plan, PySequence_Fast_ITEMS(elements), count, "values", &values) == 0) {
         rc = shopy_plan_build(plan, handle);
         if (rc == 0)
             rc = shobj_list_clear(handle, list->oid);
@@ -194,8 +194,8 @@ static int delete_each(shobj_store *handle, Proxy *list, Py_ssize_t start, Py_ss
 }
 
 /* Puts new_count values in the place of old_count elements from start on. */
-static int replace(shobj_store *handle, Proxy *list, Py_ssize_t start, Py_ssize_t old_count,
-                   const shobj_value *values, Py_ssize_t new_count, Py_ssize_t length)
+static int replace(shobj_store *handle, Proxy *list, Py_ssize_t start, Py_ssize_t old_count, const shobj_value *values,
+                   Py_ssize_t new_count, Py_ssize_t length)
 {
     Py_ssize_t common = old_count < new_count ? old_count : new_count;
     int rc = 0;

@@ -1,9 +1,9 @@
 /*
  * module.c: the extension module shobj._shobj: its functions, its state, how it is made and taken down.
  *
- * Multi-phase initialization, heap types, all state in the module: each interpreter of a process has its own, with its own
- * lock or none. What a process has once is the library's table of mappings, and per thread the library's session and the
- * stack of open blocks.
+ * Multi-phase initialization, heap types, all state in the module: each interpreter of a process has its own,
+ * with its own lock or none. What a process has once is the library's table of mappings, and per thread the
+ * library's session and the stack of open blocks.
  */
 #include "state.h"
 
@@ -108,14 +108,16 @@ static int flag_argument(PyObject *object, enum shobj_open_mode *ret)
             return 0;
         }
     }
-    PyErr_Format(PyExc_ValueError,
-                 "flag must be 'r' (read only), 'w' (existing), 'c' (create if missing), 'n' (new and empty) or 'x' (must "
-                 "not exist), not %R",
-                 object);
+    PyErr_Format(
+        PyExc_ValueError,
+        "flag must be 'r' (read only), 'w' (existing), 'c' (create if missing), 'n' (new and empty) or 'x' (must "
+        "not exist), not %R",
+        object);
     return -1;
 }
 
-/* Which heap files may hand this process code to run. Checked here, so that a misspelt restriction is never ignored. */
+/* Which heap files may hand this process code to run. Checked here, so that a misspelt restriction is never
+ * ignored. */
 static int code_argument(PyObject *object)
 {
     if (object == NULL)
@@ -243,8 +245,7 @@ static Core *core_for(module_state *state, const char *path, const uint8_t *uuid
     Core *core = shopy_core_find(state, uuid);
     if (core != NULL)
         return core;
-    shobj_options options = {
-        .mode = SHOBJ_OPEN_WRITE, .wait_enter = shopy_wait_enter, .wait_leave = shopy_wait_leave};
+    shobj_options options = {.mode = SHOBJ_OPEN_WRITE, .wait_enter = shopy_wait_enter, .wait_leave = shopy_wait_leave};
     core = shopy_core_open(state, path, &options);
     if (core == NULL && PyErr_ExceptionMatches(PyExc_PermissionError)) {
         PyErr_Clear();
@@ -255,9 +256,10 @@ static Core *core_for(module_state *state, const char *path, const uint8_t *uuid
         return NULL;
     if (memcmp(shobj_uuid(core->handle), uuid, 16) == 0)
         return core;
-    PyErr_Format(state->errors[ERR_STALE],
-                 "the pickled object was in a store that stood at '%U', but another one stands there now: pickle it anew",
-                 core->path);
+    PyErr_Format(
+        state->errors[ERR_STALE],
+        "the pickled object was in a store that stood at '%U', but another one stands there now: pickle it anew",
+        core->path);
     shopy_core_release(core);
     Py_DECREF(core);
     return NULL;
@@ -330,8 +332,8 @@ PyTypeObject *shopy_type_new(PyObject *module, PyType_Spec *spec, bool public)
 
 static int names_init(module_state *state)
 {
-#define INTERN_NAME(name)                                                                          \
-    if ((state->names.name = PyUnicode_InternFromString(#name)) == NULL)                           \
+#define INTERN_NAME(name)                                                                                              \
+    if ((state->names.name = PyUnicode_InternFromString(#name)) == NULL)                                               \
         return -1;
     SHOPY_NAMES(INTERN_NAME)
 #undef INTERN_NAME
@@ -342,9 +344,11 @@ static int module_exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     state->module = module;
-    if (names_init(state) < 0 || shopy_errors_init(module, state) < 0 || shopy_core_init(module, state) < 0 || shopy_store_init(module, state) < 0 ||
-        shopy_dict_init(module, state) < 0 || shopy_views_init(module, state) < 0 || shopy_list_init(module, state) < 0 ||
-        shopy_txn_init(module, state) < 0)
+    if (names_init(state) < 0 || shopy_errors_init(module, state) < 0 || shopy_core_init(module, state) < 0 ||
+        shopy_store_init(module, state) < 0 || shopy_dict_init(module, state) < 0 ||
+        shopy_views_init(module, state) < 0 || shopy_list_init(module, state) < 0 ||
+        shopy_list_iter_init(module, state) < 0 || shopy_atomic_init(module, state) < 0 ||
+        shopy_transaction_init(module, state) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", shobj_version());
 }

@@ -1,8 +1,9 @@
 /*
  * native.c: shared objects to native ones, all of them below a value, sharing and cycles kept.
  *
- * Below a proxy there are only values of its own store, so one transaction reads them all as of one instant. The memory
- * of what was met is by address of the proxy: there is one proxy for an object, and the copy holds on to it.
+ * Below a proxy there are only values of its own store, so one transaction reads them all as of one instant.
+ * The memory of what was met is by address of the proxy: there is one proxy for an object, and the copy holds
+ * on to it.
  */
 #include "state.h"
 
@@ -10,10 +11,10 @@
 
 struct copy {
     module_state *state;
-    shobj_store *handle;  /* inside the transaction of `core`; NULL outside */
+    shobj_store *handle; /* inside the transaction of `core`; NULL outside */
     Core *core;
-    struct ptrmap memo;   /* proxy or native container -> its copy, borrowed from `kept` */
-    PyObject *kept;       /* list of what memo points to */
+    struct ptrmap memo; /* proxy or native container -> its copy, borrowed from `kept` */
+    PyObject *kept;     /* list of what memo points to */
 };
 
 static PyObject *copy_any(struct copy *copy, PyObject *object);
@@ -232,8 +233,8 @@ int shopy_to_native_pair(Proxy *left, PyObject *right, PyObject **ret_left, PyOb
     } else {
         pair.native_left = shopy_to_native(core->state, (PyObject *)left);
         if (pair.native_left != NULL)
-            pair.native_right = shopy_is_proxy(core->state, right) ? shopy_to_native(core->state, right)
-                                                                   : Py_NewRef(right);
+            pair.native_right =
+                shopy_is_proxy(core->state, right) ? shopy_to_native(core->state, right) : Py_NewRef(right);
     }
     if (PyErr_Occurred()) {
         Py_XDECREF(pair.native_left);

@@ -1,20 +1,21 @@
 /*
  * plan.c: Python objects to values, in two steps.
  *
- * Adding to a plan walks the native containers once, in Python only: leaves become values at once, each list and dict met
- * becomes a *node*, and each place that refers to a node a *fixup*. Whatever can't be stored is found here, before the
- * library was called, so a failure leaves nothing behind. Building the plan then makes the nodes' objects, in the library
- * only, and may be repeated as often as the transaction around it loses.
+ * Adding to a plan walks the native containers once, in Python only: leaves become values at once, each list
+ * and dict met becomes a *node*, and each place that refers to a node a *fixup*. Whatever can't be stored is
+ * found here, before the library was called, so a failure leaves nothing behind. Building the plan then makes
+ * the nodes' objects, in the library only, and may be repeated as often as the transaction around it loses.
  *
  *     {"a": [1, x], "b": x}          nodes, in the order they are made:   N0 = x's,  N1 = [1, ^N0],  N2 = {..}
  *
- * I1  A node is made after those it refers to, but for nodes that are referred to from below themselves (a cycle): these
- *     are *early*, made empty first and filled in their turn.
+ * I1  A node is made after those it refers to, but for nodes that are referred to from below themselves (a
+ *     cycle): these are *early*, made empty first and filled in their turn.
  * I2  One node per native container, however often it is met: sharing is kept.
- * I3  The plan holds a reference to each object whose bytes its values point to, and to each container it knows by address.
+ * I3  The plan holds a reference to each object whose bytes its values point to, and to each container it knows
+ *     by address.
  *
- * Subclasses of int, float, complex, str, bytes and tuple are stored as the value of their base (an enum's member as its
- * number, a named tuple as a tuple), subclasses of list and dict by their contents.
+ * Subclasses of int, float, complex, str, bytes and tuple are stored as the value of their base (an enum's
+ * member as its number, a named tuple as a tuple), subclasses of list and dict by their contents.
  */
 #include "state.h"
 
@@ -200,10 +201,11 @@ static int not_shareable(shopy_plan *plan, PyObject *object, const struct step *
     if (path == NULL)
         return -1;
     PyErr_Format(plan->core->state->errors[ERR_NOT_SHAREABLE],
-                 hashable ? "%U is a '%s', which can't be stored in the store '%U' here: a key or an element of a frozenset "
-                            "is None, a bool, number, str, bytes, or a tuple or frozenset of these"
-                          : "%U is a '%s', which can't be stored in the store '%U': make it of None, bool, int, float, "
-                            "complex, str, bytes, tuple, frozenset, list, dict, shobj.List and shobj.Dict",
+                 hashable
+                     ? "%U is a '%s', which can't be stored in the store '%U' here: a key or an element of a frozenset "
+                       "is None, a bool, number, str, bytes, or a tuple or frozenset of these"
+                     : "%U is a '%s', which can't be stored in the store '%U': make it of None, bool, int, float, "
+                       "complex, str, bytes, tuple, frozenset, list, dict, shobj.List and shobj.Dict",
                  path, Py_TYPE(object)->tp_name, plan->core->path);
     Py_DECREF(path);
     return -1;
@@ -354,8 +356,8 @@ static int convert_list(shopy_plan *plan, PyObject *list, const struct step *ste
 #endif
 }
 
-static int convert_pair(shopy_plan *plan, PyObject *key, PyObject *value, const struct step *up,
-                        struct fixup **fixups, shobj_item *item)
+static int convert_pair(shopy_plan *plan, PyObject *key, PyObject *value, const struct step *up, struct fixup **fixups,
+                        shobj_item *item)
 {
     struct step step = {.up = up, .kind = STEP_KEY_ITSELF, .key = key};
     int rc = convert(plan, key, &step, &(struct place){fixups, true}, &item->key);

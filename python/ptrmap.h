@@ -1,6 +1,6 @@
 /*
- * ptrmap.h: a hash table from object addresses to pointers, for the memory of one conversion ("this one was met before").
- * The caller keeps the objects alive. Nothing is ever taken out.
+ * ptrmap.h: a hash table from object addresses to pointers, for the memory of one conversion ("this one was met
+ * before"). The caller keeps the objects alive. Nothing is ever taken out.
  */
 #ifndef SHOPY_PTRMAP_H
 #define SHOPY_PTRMAP_H

@@ -1,9 +1,9 @@
 /*
  * repr.c: proxies as text that looks like the native literal.
  *
- * Bounded, because what is shown lives in a store and may be huge: at most ITEMS_MAX items in all and DEPTH_MAX levels; what is
- * left out is "...". An object met again inside itself is "[...]" or "{...}", as lists and dicts show it. All of the text
- * is as of one instant.
+ * Bounded, because what is shown lives in a store and may be huge: at most ITEMS_MAX items in all and DEPTH_MAX
+ * levels; what is left out is "...". An object met again inside itself is "[...]" or "{...}", as lists and
+ * dicts show it. All of the text is as of one instant.
  */
 #include "state.h"
 
@@ -15,7 +15,8 @@ static _Thread_local struct {
     Py_ssize_t items_left;
 } budget;
 
-/* The first items of a dict, as a flat list of keys and values; one more than the budget tells that there are more. */
+/* The first items of a dict, as a flat list of keys and values; one more than the budget tells that there are
+ * more. */
 static int read_dict(shobj_store *handle, Proxy *dict, Py_ssize_t max, PyObject **ret)
 {
     PyObject *flat = PyList_New(0);

@@ -8,13 +8,16 @@
  *   Store   what open_store() returns: the right to use a core until close()
  *
  * Rules that every file keeps:
- *   R1  Nothing is static but tables of constants and thread-local pointers: each interpreter has its own module state.
- *   R2  A call into the library stands between shopy_core_enter() and shopy_core_leave(), and so does the conversion of what
- *       it returned: those bytes belong to the thread's session until the thread calls again. No Python code may run
- *       between the call and the end of the conversion. Creating int, float, str and bytes objects runs none. Creating containers may start the cyclic collector
- *       (and with it anybody's finalizers) in CPython 3.11, so such conversions stand between shopy_gc_pause() and
- *       shopy_gc_resume(); from 3.12 on the collector runs only between byte codes.
- *   R3  A thread gives up the interpreter lock only in shopy_unlock() or in the hooks that the library calls around waits.
+ *   R1  Nothing is static but tables of constants and thread-local pointers: each interpreter has its own
+ *       module state.
+ *   R2  A call into the library stands between shopy_core_enter() and shopy_core_leave(), and so does the
+ *       conversion of what it returned: those bytes belong to the thread's session until the thread calls
+ *       again. No Python code may run between the call and the end of the conversion. Creating int, float, str
+ *       and bytes objects runs none. Creating containers may start the cyclic collector (and with it anybody's
+ *       finalizers) in CPython 3.11, so such conversions stand between shopy_gc_pause() and shopy_gc_resume();
+ *       from 3.12 on the collector runs only between byte codes.
+ *   R3  A thread gives up the interpreter lock only in shopy_unlock() or in the hooks that the library calls
+ *       around waits.
  *   R4  close() takes the handle away at once, but unmaps only when the last thread inside has left.
  */
 #ifndef SHOPY_STATE_H
@@ -26,7 +29,7 @@
 
 #include <shobj.h>
 
-#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /* Result of a step that left a Python exception; library errors are negative. */
@@ -34,7 +37,7 @@
 
 /* ---------------------------------------------------------------------------------------------- module */
 
-/* X(name of the class, index) is expanded in errors.c; the order is that of the bases. */
+/* The classes of errors.c, each after its base. */
 enum shopy_error {
     ERR_ERROR,
     ERR_NOT_FOUND,
@@ -55,15 +58,15 @@ enum shopy_error {
 typedef struct Core Core;
 
 /* Attribute names that are looked up, interned once. X(name) */
-#define SHOPY_NAMES(X)                                                                             \
-    X(count)                                                                                       \
-    X(fromkeys)                                                                                    \
-    X(index)                                                                                       \
-    X(isdisjoint)                                                                                  \
-    X(items)                                                                                       \
-    X(keys)                                                                                        \
-    X(sort)                                                                                        \
-    X(update)                                                                                      \
+#define SHOPY_NAMES(X)                                                                                                 \
+    X(count)                                                                                                           \
+    X(fromkeys)                                                                                                        \
+    X(index)                                                                                                           \
+    X(isdisjoint)                                                                                                      \
+    X(items)                                                                                                           \
+    X(keys)                                                                                                            \
+    X(sort)                                                                                                            \
+    X(update)                                                                                                          \
     X(values)
 
 typedef struct module_state {
@@ -92,8 +95,6 @@ typedef struct module_state {
 #endif
 } module_state;
 
-
-
 /* Adds the types or exceptions of a file to the module. 0, or -1 with an exception. */
 int shopy_errors_init(PyObject *module, module_state *state);
 int shopy_core_init(PyObject *module, module_state *state);
@@ -101,7 +102,9 @@ int shopy_store_init(PyObject *module, module_state *state);
 int shopy_dict_init(PyObject *module, module_state *state);
 int shopy_views_init(PyObject *module, module_state *state);
 int shopy_list_init(PyObject *module, module_state *state);
-int shopy_txn_init(PyObject *module, module_state *state);
+int shopy_list_iter_init(PyObject *module, module_state *state);
+int shopy_atomic_init(PyObject *module, module_state *state);
+int shopy_transaction_init(PyObject *module, module_state *state);
 /* Creates one heap type; adds it to the module by its name if `public`. */
 PyTypeObject *shopy_type_new(PyObject *module, PyType_Spec *spec, bool public);
 
@@ -165,7 +168,7 @@ struct Core {
     shobj_store *handle;    /* NULL: closed */
     shobj_store *lingering; /* closed, but a thread is still inside: the last one unmaps it */
     unsigned lingering_opens;
-    unsigned open_count; /* shobj_open()s to be undone */
+    unsigned open_count;     /* shobj_open()s to be undone */
     Py_ssize_t inside_count; /* calls under way */
     uint64_t txn_count;      /* begins and ends of transactions, for iterators */
     Core *next;
@@ -224,8 +227,8 @@ PyObject *shopy_proxy_reduce(PyObject *self, PyObject *ignored);
 PyObject *shopy_proxy_oid(PyObject *self, void *closure);
 PyObject *shopy_proxy_store(PyObject *self, void *closure);
 
-/* Runs step as an internal transaction (inside a user's, as a nested block) until it commits. step returns 0, a library
- * error or SHOPY_RAISED; so does this. Between shopy_core_enter() and shopy_core_leave(). */
+/* Runs step as an internal transaction (inside a user's, as a nested block) until it commits. step returns 0, a
+ * library error or SHOPY_RAISED; so does this. Between shopy_core_enter() and shopy_core_leave(). */
 typedef int (*shopy_step)(shobj_store *handle, void *arg);
 int shopy_core_run(Core *core, shobj_store *handle, shopy_step step, void *arg);
 
@@ -275,8 +278,7 @@ static inline int shopy_leaf(Core *core, PyObject *object, shobj_value *ret)
     if (type == &PyLong_Type) {
 #if PY_VERSION_HEX >= 0x030C0000
         if (LIKELY(PyUnstable_Long_IsCompact((PyLongObject *)object))) {
-            *ret = (shobj_value){.type = SHOBJ_INT,
-                                 .i = PyUnstable_Long_CompactValue((PyLongObject *)object)};
+            *ret = (shobj_value){.type = SHOBJ_INT, .i = PyUnstable_Long_CompactValue((PyLongObject *)object)};
             return 1;
         }
 #endif
@@ -327,8 +329,8 @@ typedef struct shopy_plan shopy_plan;
 
 shopy_plan *shopy_plan_new(Core *core);
 void shopy_plan_free(shopy_plan *plan);
-/* Adds a value; *slot is filled now, or (with objects to make) by shopy_plan_build(). `slot` must live as long as the plan.
- * `name` begins the path in error messages. 0, or -1 with an exception. */
+/* Adds a value; *slot is filled now, or (with objects to make) by shopy_plan_build(). `slot` must live as long
+ * as the plan. `name` begins the path in error messages. 0, or -1 with an exception. */
 int shopy_plan_add(shopy_plan *plan, PyObject *object, const char *name, shobj_value *slot);
 /* The same for each element of a list or tuple that nobody else changes; *ret_values belongs to the plan. */
 int shopy_plan_add_all(shopy_plan *plan, PyObject *const *objects, Py_ssize_t count, const char *name,
@@ -346,8 +348,8 @@ struct shopy_keybuf {
     shopy_plan *plan; /* memory of a key that needs some, or NULL */
 };
 
-/* Makes a key ready. 0; 1 if the object is hashable but can't be stored (no dict of a store has it); -1 with an exception.
- * May run Python code (the object's __hash__). */
+/* Makes a key ready. 0; 1 if the object is hashable but can't be stored (no dict of a store has it); -1 with an
+ * exception. May run Python code (the object's __hash__). */
 int shopy_key_prepare(Core *core, shobj_store *handle, PyObject *object, struct shopy_keybuf *buf);
 int shopy_key_prepare_slow(Core *core, shobj_store *handle, PyObject *object, struct shopy_keybuf *buf);
 /* NotShareableError for a key that shopy_key_prepare() returned 1 for. */
@@ -365,6 +367,14 @@ enum shopy_view { VIEW_KEYS, VIEW_VALUES, VIEW_ITEMS };
 
 PyObject *shopy_dict_iter_new(Proxy *dict, enum shopy_view what, bool reverse);
 PyObject *shopy_view_new(Proxy *dict, enum shopy_view what);
+
+/* Methods of Dict that are transactions of their own. */
+PyObject *shopy_dict_setdefault(PyObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *shopy_dict_update_with(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names);
+PyObject *shopy_dict_update(PyObject *self, PyObject *args, PyObject *keywords);
+PyObject *shopy_dict_inplace_or(PyObject *self, PyObject *other);
+
+PyObject *shopy_list_iter_new(Proxy *list, bool reverse);
 
 /* A native dict or list of the contents, one level deep, as one consistent read. New reference. */
 PyObject *shopy_dict_snapshot(Proxy *dict);
@@ -418,8 +428,8 @@ PyObject *shopy_transaction(Core *core);
 /* A Store on a core that the caller opened once more for it (the opening is taken over). */
 PyObject *shopy_store_new(Core *core);
 
-/* Splits vectorcall arguments into the parameters named in `names` (NULL-terminated; the first `positional` ones may come by
- * position): fills `out`, NULL for those not given. -1 with TypeError. */
+/* Splits vectorcall arguments into the parameters named in `names` (NULL-terminated; the first `positional`
+ * ones may come by position): fills `out`, NULL for those not given. -1 with TypeError. */
 /* True if a function got at least min and at most max arguments by position, else false with TypeError. */
 bool shopy_check_count(const char *function, Py_ssize_t count, Py_ssize_t min, Py_ssize_t max);
 int shopy_arguments(const char *function, PyObject *const *args, Py_ssize_t count, PyObject *keywords,

@@ -1,9 +1,9 @@
 /*
  * store.c: Store, what open_store() returns: one opening of a heap file.
  *
- * Several Stores of one file in a process share a core, and with it the mapping and the proxies. close() ends this one; the
- * file is unmapped with the last. A Store that is dropped without close() leaves its opening to the core, so that the
- * proxies that were read from it go on working (core.c, I3).
+ * Several Stores of one file in a process share a core, and with it the mapping and the proxies. close() ends
+ * this one; the file is unmapped with the last. A Store that is dropped without close() leaves its opening to
+ * the core, so that the proxies that were read from it go on working (core.c, I3).
  */
 #include "state.h"
 
@@ -235,8 +235,9 @@ static PyObject *store_stat(PyObject *self, PyObject *ignored)
                          stat.size_bytes, "max_bytes", stat.max_bytes, "used_bytes", stat.used_bytes, "free_bytes",
                          stat.free_bytes, "objects", stat.objects, "blocks", stat.blocks, "commits", stat.commits,
                          "conflicts", stat.conflicts, "retries", stat.retries, "recoveries", stat.recoveries,
-                         "collections", stat.collections, "sessions", stat.sessions, "processes", stat.processes, "clock",
-                         stat.clock, "layout_version", stat.layout_version, "created_ns", (long long)stat.created_ns);
+                         "collections", stat.collections, "sessions", stat.sessions, "processes", stat.processes,
+                         "clock", stat.clock, "layout_version", stat.layout_version, "created_ns",
+                         (long long)stat.created_ns);
 }
 
 /* Lines or records gathered without the interpreter lock. */
@@ -443,7 +444,8 @@ static PyMethodDef store_methods[] = {
      "is a nested block. The function must change shared objects only.\n"
      "After `tries` attempts that lost: ConflictError; after `timeout` seconds: TransactionTimeout."},
     {"run", FAST(store_run), METH_FASTCALL | METH_KEYWORDS,
-     "run($self, function, /, *args, **keywords)\n--\n\nCalls the function as a transaction until it commits; see atomic()."},
+     "run($self, function, /, *args, **keywords)\n--\n\nCalls the function as a transaction until it commits; see "
+     "atomic()."},
     {"attempts", FAST(store_attempts), METH_FASTCALL | METH_KEYWORDS,
      "attempts($self, /, *, tries=None, timeout=None)\n--\n\n"
      "The loop form of atomic(), for code that is not a function:\n\n"
@@ -476,14 +478,10 @@ static PyMemberDef store_members[] = {
 PyDoc_STRVAR(store_doc, "An open store. open_store() makes one; `with` closes it at the end of the block.");
 
 static PyType_Slot store_slots[] = {
-    {Py_tp_doc, (void *)store_doc},
-    {Py_tp_traverse, store_traverse},
-    {Py_tp_dealloc, store_dealloc},
-    {Py_tp_repr, store_repr},
-    {Py_tp_methods, store_methods},
-    {Py_tp_getset, store_getset},
-    {Py_tp_members, store_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)store_doc}, {Py_tp_traverse, store_traverse},
+    {Py_tp_dealloc, store_dealloc}, {Py_tp_repr, store_repr},
+    {Py_tp_methods, store_methods}, {Py_tp_getset, store_getset},
+    {Py_tp_members, store_members}, {0, NULL},
 };
 
 static PyType_Spec store_spec = {
