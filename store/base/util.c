@@ -27,9 +27,9 @@ int64_t sho_now_ns(void)
     return (int64_t)clock_ns(CLOCK_REALTIME);
 }
 
-uint64_t sho_mono_ns(void)
+int64_t sho_now_coarse_ns(void)
 {
-    return clock_ns(CLOCK_MONOTONIC);
+    return (int64_t)clock_ns(CLOCK_REALTIME_COARSE);
 }
 
 /* SplitMix64 over a per-thread state. */

@@ -326,7 +326,7 @@ SHOBJ_API int shobj_list_new(shobj_store *store, const shobj_value *values, size
 SHOBJ_API int shobj_list_len(shobj_store *store, shobj_oid list, uint64_t *ret_count);
 SHOBJ_API int shobj_list_get(shobj_store *store, shobj_oid list, int64_t index, shobj_value *ret_value);
 /* The values from `first` (0 and up) on, at most max, one consistent read; *ret_count may be less than
- * max before the end (call again), and is 0 at or behind the end. */
+ * max before the end (call again), and is 0 at or behind the end. After an error ret_values may hold anything. */
 SHOBJ_API int shobj_list_read(shobj_store *store, shobj_oid list, uint64_t first, shobj_value *ret_values, size_t max,
                               size_t *ret_count);
 SHOBJ_API int shobj_list_set(shobj_store *store, shobj_oid list, int64_t index, const shobj_value *value);
@@ -343,7 +343,8 @@ SHOBJ_API int shobj_list_clear(shobj_store *store, shobj_oid list);
 
 /* Addresses: STORE, STORE:/json/pointer or STORE:@OID. The path is RFC 6901 ("~1" is '/', "~0" is '~'), with list
  * indices (negative ones from the end; "-" is the end), and "~=" before a Python literal for keys that are not str:
- * "/~=42", "/~=(1, 2)", "/~=b'x'"; "~=''" is the empty str. */
+ * "/~=42", "/~=(1, 2)", "/~=b'x'"; "~=''" is the empty str. A '/' at the end does not count; an empty step elsewhere is
+ * EINVAL. */
 
 /* Finds the ':' that ends the store part; *ret_store_bytes is its length; *ret_path points behind the colon, or to "" */
 SHOBJ_API int shobj_address_split(const char *address, size_t *ret_store_bytes, const char **ret_path);
@@ -359,8 +360,8 @@ SHOBJ_API int shobj_path_parent(shobj_store *store, const char *path, shobj_oid 
 /* Sets, or deletes (value NULL), what a path names. Atomic. A list takes "-" for append. */
 SHOBJ_API int shobj_path_set(shobj_store *store, const char *path, const shobj_value *value);
 
-/* The text of one path step, escaped, for a key or an index: what shobj_path_get() reads back as that key. Returns
- * the number of bytes it needs without the final NUL; writes at most buf_bytes with the NUL. */
+/* The text of one path step, escaped, for a dict key: what shobj_path_get() reads back as that key (an INT gives
+ * "~=42"; a list index is written in plain decimal). Returns the number of bytes it needs without the final NUL; writes at most buf_bytes with the NUL. */
 SHOBJ_API size_t shobj_path_step(const shobj_value *key, char *buf, size_t buf_bytes);
 
 /* Reads one Python literal (None, True, ints, floats, complex, str and bytes with escapes, tuples, frozenset({...})) into

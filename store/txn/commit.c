@@ -298,7 +298,7 @@ int sho_commit(sho_session *s)
         rc = commit_full(s, count);
     if (SHO_UNLIKELY(rc == SHOBJ_ECONFLICT)) {
         slot_count(&s->slot->conflicts);
-        return s->depth == 0 ? SHO_RESTART : rc;
+        return s->depth == 0 ? SHO_RESTART : sho_conflict();
     }
     return rc;
 }

@@ -191,7 +191,7 @@ bool sho_entries_valid(const sho_session *s)
 static int doom(sho_session *s)
 {
     s->doomed = true;
-    return SHOBJ_ECONFLICT;
+    return sho_conflict();
 }
 
 /* Moves the snapshot to now; the node that asks has `version`. */
@@ -233,7 +233,7 @@ static int fill_view(sho_session *s, struct shm_node *node, uint64_t off, unsign
 static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, sho_view *ret_view)
 {
     if (s->doomed)
-        return SHOBJ_ECONFLICT;
+        return sho_conflict();
     int rc;
     if (!s->mapped && (rc = map_begin(s)))
         return rc;
@@ -325,7 +325,7 @@ int sho_op_check_slow(sho_session *s)
     if (s->depth == 0)
         return sho_entries_valid(s) ? 0 : SHO_RESTART;
     if (s->doomed)
-        return SHOBJ_ECONFLICT;
+        return sho_conflict();
     if (!s->region->writable)
         return sho_entries_valid(s) ? 0 : doom(s); /* such a reader can't raise the clock: it looks at everything */
     for (uint32_t i = 0; i < s->path_count; i++)
@@ -603,7 +603,7 @@ static SHO_COLD bool restart(sho_session *s, int *rc)
 {
     rollback(s);
     if (s->doomed) {
-        *rc = SHOBJ_ECONFLICT;
+        *rc = sho_conflict();
         return false;
     }
     if (s->slot != NULL)

@@ -150,6 +150,13 @@ sho_word *sho_log_walk_next(sho_log_walk *walk);
  * a crash in between loses one at most. */
 void sho_log_free_blocks(sho_heap *heap, sho_region *region, struct shm_slot *slot, sho_log_pos from, bool committed);
 
+/* ECONFLICT, with its message. */
+SHO_INLINE int sho_conflict(void)
+{
+    return sho_error_text(SHOBJ_ECONFLICT, "the transaction lost against another one that changed what it had read: undo "
+                                           "it and run it again");
+}
+
 /* ------------------------------------------------------------------------------------------ txn.c */
 
 /* Aborts the whole open transaction, if there is one. */

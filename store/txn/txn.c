@@ -44,7 +44,7 @@ SHOBJ_API int shobj_txn_begin(shobj_store *store)
     s->undo_count = 0;
     s->undo_lost = false;
     if (s->slot != NULL)
-        sho_store(&s->slot->began_ns, (uint64_t)sho_now_ns());
+        sho_store(&s->slot->began_ns, (uint64_t)sho_now_coarse_ns());
     /* Acquire: whatever was committed when the clock said so is seen. */
     s->rv = sho_load_acquire(&s->region->sb->clock);
     return 0;
@@ -145,7 +145,7 @@ SHOBJ_API int shobj_txn_commit(shobj_store *store)
         return 0;
     }
     if (s->doomed) {
-        rc = SHOBJ_ECONFLICT;
+        rc = sho_conflict();
         count_conflict(s);
     } else {
         rc = sho_commit(s);
@@ -186,7 +186,7 @@ SHOBJ_API int shobj_run(shobj_store *store, int (*fn)(shobj_store *store, void *
         bool doomed = shobj_txn_is_doomed(store);
         if (result < 0) {
             shobj_txn_abort(store);
-            rc = doomed ? SHOBJ_ECONFLICT : result;
+            rc = doomed ? sho_conflict() : result;
         } else {
             rc = shobj_txn_commit(store);
             if (rc == 0)
