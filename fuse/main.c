@@ -23,12 +23,14 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shobjfs.h"
 
-#define WORKERS_MIN 4
-#define WORKERS_MAX 16
+#define WORKERS_MIN  4
+#define WORKERS_MAX  16
+#define STOP_SECONDS 2
 
 /* The documented exit codes, those of the command. */
 enum exit_code {
@@ -329,7 +331,25 @@ static unsigned worker_count(void)
     return processors < WORKERS_MIN ? WORKERS_MIN : processors > WORKERS_MAX ? WORKERS_MAX : (unsigned)processors;
 }
 
-/* Serves until a signal, or until the kernel unmounts. */
+/* Ends the workers. One that is in the middle of a request gets a moment to finish it. False if it did not. */
+static bool stop_workers(worker *workers, unsigned count)
+{
+    struct timespec deadline;
+    bool is_stopped = true;
+    for (unsigned i = 0; i < count; i++)
+        pthread_cancel(workers[i].thread);
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += STOP_SECONDS;
+    for (unsigned i = 0; i < count; i++) {
+        if (pthread_timedjoin_np(workers[i].thread, NULL, &deadline) == 0)
+            free(workers[i].buf.mem);
+        else
+            is_stopped = false;
+    }
+    return is_stopped;
+}
+
+/* Serves until a signal, or until the kernel unmounts, and unmounts. */
 static int serve(struct fuse_session *session, const sigset_t *signals)
 {
     worker workers[WORKERS_MAX];
@@ -348,11 +368,14 @@ static int serve(struct fuse_session *session, const sigset_t *signals)
     if (code == EXIT_DONE)
         sigwait(signals, &signal_number);
     fuse_session_exit(session);
-    for (unsigned i = 0; i < count; i++)
-        pthread_cancel(workers[i].thread);
+    bool is_stopped = stop_workers(workers, count);
+    fuse_session_unmount(session);
+    if (!is_stopped) {
+        /* What the thread is using can't be freed under it. */
+        say("a request was still under way at the end");
+        _exit(code);
+    }
     for (unsigned i = 0; i < count; i++) {
-        pthread_join(workers[i].thread, NULL);
-        free(workers[i].buf.mem);
         if (workers[i].error < 0 && code == EXIT_DONE) {
             say("asking the kernel for requests: %s", strerror(-workers[i].error));
             code = EXIT_REFUSED;
@@ -450,7 +473,6 @@ static int mount_and_serve(shobjfs *fs, const char *path)
         code = EXIT_REFUSED;
     } else if (code == EXIT_DONE) {
         code = serve(fs->session, &signals);
-        fuse_session_unmount(fs->session);
     }
     if (fs->session != NULL)
         fuse_session_destroy(fs->session);
