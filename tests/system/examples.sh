@@ -21,7 +21,7 @@ LD_LIBRARY_PATH=$library "$work/bank" c-bank 3 2000
 
 echo "-- bank.c, static library, by pkg-config"
 # shellcheck disable=SC2046
-cc -Wall -Wextra -Werror examples/bank.c $(pkg-config --cflags shobj) "$library/libshobj.a" -pthread -o "$work/bank-static"
+cc -Wall -Wextra -Werror -fno-lto examples/bank.c $(pkg-config --cflags shobj) "$library/libshobj.a" -pthread -o "$work/bank-static"
 "$work/bank-static" c-bank 3 2000
 
 echo "-- bank.c, by find_package(shobj)"
