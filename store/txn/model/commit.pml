@@ -229,7 +229,7 @@ proctype participant(byte me; byte ops)
     byte busy = NONE; /* the node that somebody else holds */
     byte b = NONE;
     byte helping = NONE; /* the dead one that it recovers */
-    bool pair, decided, gave_up, conflict;
+    bool pair, decided, gave_up, conflict, swept;
 
     do
     /* ---------------------------------------------------------------- an operation fills its log */
@@ -637,9 +637,7 @@ proctype participant(byte me; byte ops)
            :: n < NODES && !gave_up && IS_LOCK(orec[n]) -> meet(n, GATHERING)
            :: n < NODES && !gave_up && !IS_LOCK(orec[n]) -> n++
            :: gave_up -> gave_up = false; n++
-           :: !gave_up && n == NODES ->
-              n = 0;
-              at = (AT_END(0) && AT_END(1) && !MAY_RECOVER(0) && !MAY_RECOVER(1) -> LAST : SWEEP)
+           :: !gave_up && n == NODES -> n = 0; at = (swept -> LAST : SWEEP)
            fi
        }
     :: atomic {
@@ -647,7 +645,7 @@ proctype participant(byte me; byte ops)
            if
            :: MAY_RECOVER(0) -> s = 0; recoverer[0] = me; helping = 0; resume = SWEEP; at = RECOVER
            :: !MAY_RECOVER(0) && MAY_RECOVER(1) -> s = 1; recoverer[1] = me; helping = 1; resume = SWEEP; at = RECOVER
-           :: else -> n = 0; at = GATHERING
+           :: else -> n = 0; swept = true; at = GATHERING
            fi
        }
     :: d_step { at == LAST -> check_end(); forget() }
