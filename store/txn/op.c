@@ -552,6 +552,7 @@ void sho_op_begin_slow(sho_session *s)
     s->op.write_count = s->write_count;
     s->op.new_count = s->new_count;
     s->op.free_count = s->free_count;
+    s->op.undo_count = s->undo_count;
 }
 
 /* Undoes what the operation has put into the log and the heap; its entries are left to the caller. */
@@ -571,6 +572,7 @@ static void undo_changes(sho_session *s)
     s->write_count = s->op.write_count;
     s->new_count = s->op.new_count;
     s->free_count = s->op.free_count;
+    s->undo_count = s->op.undo_count; /* what it would set back is gone, too */
 }
 
 static void rollback(sho_session *s)

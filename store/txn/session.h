@@ -80,7 +80,7 @@ struct sho_session {
     /* Where the current operation began, to undo it. */
     struct {
         sho_log_pos log;
-        uint32_t entry_count, write_count, new_count, free_count;
+        uint32_t entry_count, write_count, new_count, free_count, undo_count;
     } op;
 
     sho_savepoint *savepoints;
