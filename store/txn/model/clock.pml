@@ -300,7 +300,7 @@ inline single_write(n)
        if
        :: orec[n] == v -> /* the operation's check; here its path is the node itself */
 #endif
-#ifdef CLOCK_BEFORE_LOCK
+#ifdef MUT_SINGLE_CLOCK_EARLY
           wv = clock;
 #endif
           if
@@ -314,7 +314,7 @@ inline single_write(n)
     od;
 #ifdef MUT_SINGLE_CLOCK_CACHED
     wv = cached;
-#elif !defined(CLOCK_BEFORE_LOCK)
+#elif !defined(MUT_SINGLE_CLOCK_EARLY)
     wv = clock;
 #endif
 #ifdef MUT_SINGLE_NO_BASE
@@ -424,7 +424,8 @@ inline check_history()
               t++
            :: t == TXNS -> break
            od;
-           assert(gone) /* one serial order of all */
+           assert(gone); /* one serial order of all */
+           left = (gone -> left : 0) /* ends a simulation, which goes on */
         :: else -> break
         od;
         t = 0
