@@ -414,13 +414,13 @@ void shopy_proxy_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-PyObject *shopy_proxy_oid(PyObject *self, void *closure)
+static PyObject *proxy_oid(PyObject *self, void *closure)
 {
     (void)closure;
     return PyLong_FromUnsignedLongLong(((Proxy *)self)->oid);
 }
 
-PyObject *shopy_proxy_store(PyObject *self, void *closure)
+static PyObject *proxy_store(PyObject *self, void *closure)
 {
     (void)closure;
     Core *core = ((Proxy *)self)->core;
@@ -438,6 +438,17 @@ PyObject *shopy_proxy_store(PyObject *self, void *closure)
     Py_DECREF(opened);
     return store;
 }
+
+PyGetSetDef shopy_proxy_getset[] = {
+    {"oid", proxy_oid, NULL, "int: the id of the object in its store, never used again for another.", NULL},
+    {"store", proxy_store, NULL, "Store: the store that the object is in.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyMemberDef shopy_proxy_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Proxy, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
 
 PyObject *shopy_proxy_reduce(PyObject *self, PyObject *ignored)
 {

@@ -401,17 +401,6 @@ static PyMethodDef dict_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef dict_getset[] = {
-    {"oid", shopy_proxy_oid, NULL, "int: the id of the object in its store, never used again for another.", NULL},
-    {"store", shopy_proxy_store, NULL, "Store: the store that the object is in.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyMemberDef dict_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(Proxy, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 PyDoc_STRVAR(dict_doc,
              "A dict that lives in a store, shared by all processes that have it open.\n\n"
              "It has every method and operator of dict, with the same results and exceptions. Each one is atomic.\n"
@@ -426,8 +415,8 @@ static PyType_Slot dict_slots[] = {
     {Py_tp_traverse, shopy_proxy_traverse},
     {Py_tp_dealloc, shopy_proxy_dealloc},
     {Py_tp_methods, dict_methods},
-    {Py_tp_getset, dict_getset},
-    {Py_tp_members, dict_members},
+    {Py_tp_getset, shopy_proxy_getset},
+    {Py_tp_members, shopy_proxy_members},
     {Py_tp_repr, shopy_proxy_repr},
     {Py_tp_hash, PyObject_HashNotImplemented},
     {Py_tp_richcompare, dict_richcompare},

@@ -224,8 +224,8 @@ PyObject *shopy_proxy_get(Core *core, shobj_oid oid, unsigned kind);
 void shopy_proxy_dealloc(PyObject *self);
 int shopy_proxy_traverse(PyObject *self, visitproc visit, void *arg);
 PyObject *shopy_proxy_reduce(PyObject *self, PyObject *ignored);
-PyObject *shopy_proxy_oid(PyObject *self, void *closure);
-PyObject *shopy_proxy_store(PyObject *self, void *closure);
+extern PyGetSetDef shopy_proxy_getset[]; /* of every proxy type */
+extern PyMemberDef shopy_proxy_members[];
 
 /* Runs step as an internal transaction (inside a user's, as a nested block) until it commits. step returns 0, a
  * library error or SHOPY_RAISED; so does this. Between shopy_core_enter() and shopy_core_leave(). */

@@ -329,8 +329,7 @@ static void check_sessions(checker *c)
         if (process > SHM_PROCESS_MAX)
             say(c, "session %u: belongs to process record %llu, which does not exist", i, (unsigned long long)process - 1);
         else if (process != 0 && sho_load_acquire(&slot->process) == process &&
-                 (sho_load_acquire(&sho_region_process(region, (unsigned)process - 1)->state) & 0xff) ==
-                     SHM_PROCESS_FREE &&
+                 !sho_process_is_live(region, (unsigned)process - 1) &&
                  sho_load_acquire(&slot->process) == process)
             say(c, "session %u: belongs to process record %llu, which is free", i, (unsigned long long)process - 1);
     }

@@ -284,7 +284,7 @@ static int refuse_in_use(const char *path)
     sho_recover_all(region);
     unsigned live = 0;
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
-        live += (sho_load_acquire(&sho_region_process(region, i)->state) & 0xff) != SHM_PROCESS_FREE;
+        live += sho_process_is_live(region, i);
     sho_region_close(region);
     if (live > 0)
         return sho_error(SHOBJ_EBUSY,

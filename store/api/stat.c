@@ -57,7 +57,7 @@ SHOBJ_API int shobj_stat_get(shobj_store *store, shobj_stat *ret_stat)
         ret_stat->sessions += sho_load(&slot->process) != 0;
     }
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
-        ret_stat->processes += (sho_load(&sho_region_process(region, i)->state) & 0xff) != SHM_PROCESS_FREE;
+        ret_stat->processes += sho_process_is_live(region, i);
     ret_stat->file_bytes = (uint64_t)st.st_blocks * 512;
     ret_stat->size_bytes = slabs << SHM_SLAB_SHIFT;
     ret_stat->max_bytes = region->max_bytes;

@@ -22,10 +22,15 @@ static off_t lock_byte(unsigned process)
     return (off_t)(SHM_PROCESS_OFF + (uint64_t)process * sizeof(struct shm_process));
 }
 
+static struct flock record_lock(unsigned process, short type)
+{
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = lock_byte(process), .l_len = 1};
+}
+
 /* 1: got it, 0: somebody holds it, -1: errno. */
 static int try_lock(int fd, unsigned process)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = lock_byte(process), .l_len = 1};
+    struct flock lock = record_lock(process, F_WRLCK);
     while (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
         if (errno == EINTR)
             continue;
@@ -43,8 +48,7 @@ static int claim_record(sho_region *region, int fd, unsigned *ret_process)
 {
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++) {
         struct shm_process *record = sho_region_process(region, i);
-        uint64_t state = sho_load_acquire(&record->state);
-        if ((state & 0xff) != SHM_PROCESS_FREE)
+        if (sho_process_is_live(region, i))
             continue;
         int got = try_lock(fd, i);
         if (got < 0)
@@ -52,16 +56,15 @@ static int claim_record(sho_region *region, int fd, unsigned *ret_process)
         if (got == 0)
             continue; /* being claimed this moment */
         (void)sho_fault("peer.locked");
-        state = sho_load_acquire(&record->state);
-        if ((state & 0xff) != SHM_PROCESS_FREE) {
+        if (sho_process_is_live(region, i)) {
             /* Claimed and left dead between our look and our lock; not ours to recover here. */
-            struct flock unlock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = lock_byte(i), .l_len = 1};
+            struct flock unlock = record_lock(i, F_UNLCK);
             fcntl(fd, F_OFD_SETLK, &unlock);
             continue;
         }
         sho_store(&record->pid, (uint64_t)getpid());
         sho_store(&record->attached_ns, (uint64_t)sho_now_ns());
-        sho_store_release(&record->state, SHM_PROCESS_LIVE | ((state >> 8) + 1) << 8);
+        sho_store_release(&record->state, SHM_PROCESS_LIVE | ((sho_load(&record->state) >> 8) + 1) << 8);
         (void)sho_fault("peer.claimed");
         *ret_process = i;
         return 0;
@@ -108,9 +111,7 @@ unmap_token:
 
 void sho_peer_leave(sho_region *region, sho_peer *peer)
 {
-    struct shm_process *record = sho_region_process(region, peer->process);
-    uint64_t state = sho_load(&record->state);
-    sho_store_release(&record->state, (state & ~0xffULL) | SHM_PROCESS_FREE);
+    sho_process_free(region, peer->process);
     munmap(peer->lock_page, SHM_PAGE_BYTES);
     munmap(peer->fork_token, SHM_PAGE_BYTES);
 }
@@ -124,14 +125,13 @@ int sho_peer_probe(sho_region *region, unsigned process, int *ret_lock)
 {
     if (!region->writable || process >= SHM_PROCESS_MAX)
         return 0;
-    struct shm_process *record = sho_region_process(region, process);
-    if ((sho_load_acquire(&record->state) & 0xff) == SHM_PROCESS_FREE)
+    if (!sho_process_is_live(region, process))
         return 0;
     int fd = sho_region_reopen(region);
     if (fd < 0)
         return fail(region, "opening it anew");
     int got = try_lock(fd, process);
-    if (got == 1 && (sho_load_acquire(&record->state) & 0xff) != SHM_PROCESS_FREE) {
+    if (got == 1 && sho_process_is_live(region, process)) {
         *ret_lock = fd;
         return 1;
     }
@@ -144,7 +144,7 @@ bool sho_peer_is_alive(sho_region *region, unsigned process)
     int fd = sho_region_reopen(region);
     if (fd < 0)
         return false;
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = lock_byte(process), .l_len = 1};
+    struct flock lock = record_lock(process, F_WRLCK);
     bool alive = fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
     close(fd);
     return alive;

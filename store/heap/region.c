@@ -207,7 +207,7 @@ static int check_boot(sho_region *region)
     if (sho_load(&sb->boot_id_now[0]) == words[0] && sho_load(&sb->boot_id_now[1]) == words[1])
         return 0;
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
-        if ((sho_load(&sho_region_process(region, i)->state) & 0xff) != SHM_PROCESS_FREE)
+        if (sho_process_is_live(region, i))
             return sho_error(SHOBJ_ECORRUPT,
                              "opening %s: it was in use when the machine last went down, so that changes may be "
                              "missing; restore it from a copy or a dump",

@@ -69,6 +69,18 @@ SHO_INLINE struct shm_slab *sho_region_slab(const sho_region *region, uint64_t s
     return (struct shm_slab *)(region->base + region->dir_off) + slab;
 }
 
+SHO_INLINE bool sho_process_is_live(const sho_region *region, unsigned process)
+{
+    return (sho_load_acquire(&sho_region_process(region, process)->state) & 0xff) != SHM_PROCESS_FREE;
+}
+
+/* Frees a record; what is above the state (how often it was claimed) stays. */
+SHO_INLINE void sho_process_free(const sho_region *region, unsigned process)
+{
+    struct shm_process *record = sho_region_process(region, process);
+    sho_store_release(&record->state, (sho_load(&record->state) & ~0xffULL) | SHM_PROCESS_FREE);
+}
+
 /* slab_count from the heap, bounded by what is mapped and backed. */
 SHO_INLINE uint64_t sho_region_slab_count(sho_region *region)
 {

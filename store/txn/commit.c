@@ -38,11 +38,6 @@
 
 #define ROUNDS_MAX 64u
 
-static void slot_count(sho_word *counter)
-{
-    sho_store(counter, sho_load(counter) + 1); /* the owner is its only writer */
-}
-
 void sho_write_apply(sho_region *region, struct shm_write *write, uint64_t lock, uint64_t wv)
 {
     uint64_t first = sho_load(&write->node);
@@ -193,7 +188,7 @@ static void finish(sho_session *s)
     (void)sho_fault("commit.freed");
     sho_log_reset(s);
     sho_store_release(&s->slot->state, SHM_STATE(s->seq, SHM_IDLE));
-    slot_count(&s->slot->commits);
+    sho_slot_count(&s->slot->commits);
 }
 
 /* One locking round. 0, SHO_RESTART (another round may do), ECONFLICT. */
@@ -297,7 +292,7 @@ int sho_commit(sho_session *s)
     else
         rc = commit_full(s, count);
     if (SHO_UNLIKELY(rc == SHOBJ_ECONFLICT)) {
-        slot_count(&s->slot->conflicts);
+        sho_slot_count(&s->slot->conflicts);
         return s->depth == 0 ? SHO_RESTART : sho_conflict();
     }
     return rc;

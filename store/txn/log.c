@@ -145,6 +145,12 @@ void sho_log_publish(sho_session *s, unsigned words)
     (void)sho_fault("log.append");
 }
 
+void sho_log_truncate(sho_session *s, sho_log_pos end)
+{
+    s->log = end;
+    sho_store_release(&s->slot->log_end, pack(end));
+}
+
 /* Gives all segments behind the first one of the chain back. */
 static SHO_COLD void segments_trim(sho_session *s)
 {

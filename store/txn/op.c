@@ -567,8 +567,7 @@ static void undo_changes(sho_session *s)
         if (!e->is_new && e->write != NULL && e->write_number >= s->op.write_count)
             e->write = NULL;
     }
-    s->log = s->op.log;
-    sho_store_release(&s->slot->log_end, (uint64_t)s->log.segment << 32 | s->log.used);
+    sho_log_truncate(s, s->op.log);
     s->write_count = s->op.write_count;
     s->new_count = s->op.new_count;
     s->free_count = s->op.free_count;
@@ -609,7 +608,7 @@ static SHO_COLD bool restart(sho_session *s, int *rc)
         return false;
     }
     if (s->slot != NULL)
-        sho_store(&s->slot->retries, sho_load(&s->slot->retries) + 1);
+        sho_slot_count(&s->slot->retries);
     if (++s->o.restarts > RESTARTS_BEFORE_BACKOFF)
         sho_backoff(s, s->o.restarts - RESTARTS_BEFORE_BACKOFF);
     return true;

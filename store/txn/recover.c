@@ -115,11 +115,9 @@ static void recover_locked(sho_region *region, unsigned process)
     for (unsigned i = 0; i < count; i++)
         if (is_dead[i + 1])
             sho_slot_release(sho_region_slot(region, i));
-    struct shm_process *record = sho_region_process(region, process);
-    uint64_t state = sho_load(&record->state);
     atomic_fetch_add_explicit(&region->sb->recoveries, 1, memory_order_relaxed);
     (void)sho_fault("recover.record");
-    sho_store_release(&record->state, (state & ~0xffULL) | SHM_PROCESS_FREE);
+    sho_process_free(region, process);
 }
 
 int sho_recover_process(sho_region *region, unsigned process)
@@ -139,8 +137,7 @@ unsigned sho_recover_all(sho_region *region)
     if (!region->writable)
         return 0;
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
-        if ((sho_load_acquire(&sho_region_process(region, i)->state) & 0xff) != SHM_PROCESS_FREE &&
-            sho_recover_process(region, i) == 1)
+        if (sho_process_is_live(region, i) && sho_recover_process(region, i) == 1)
             count++;
     return count;
 }

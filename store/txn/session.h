@@ -130,6 +130,9 @@ SHO_INLINE void sho_wait_leave(const sho_session *s, void *token)
 int sho_log_reserve(sho_session *s, unsigned words, sho_word **ret_record);
 void sho_log_publish(sho_session *s, unsigned words);
 
+/* Back to an earlier end: the records behind it never were. */
+void sho_log_truncate(sho_session *s, sho_log_pos end);
+
 /* Empties the log: nothing in it matters any more. */
 void sho_log_reset(sho_session *s);
 
@@ -149,6 +152,12 @@ sho_word *sho_log_walk_next(sho_log_walk *walk);
 /* Frees the blocks of a log: those taken (committed false) or those to be freed (committed true), one by one, so that
  * a crash in between loses one at most. */
 void sho_log_free_blocks(sho_heap *heap, sho_region *region, struct shm_slot *slot, sho_log_pos from, bool committed);
+
+/* One of the slot's counters, whose only writer is its owner. */
+SHO_INLINE void sho_slot_count(sho_word *counter)
+{
+    sho_store(counter, sho_load(counter) + 1);
+}
 
 /* ECONFLICT, with its message. */
 SHO_INLINE int sho_conflict(void)

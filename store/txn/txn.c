@@ -64,7 +64,7 @@ static void txn_end(sho_session *s)
 static void count_conflict(const sho_session *s)
 {
     if (s->slot != NULL)
-        sho_store(&s->slot->conflicts, sho_load(&s->slot->conflicts) + 1);
+        sho_slot_count(&s->slot->conflicts);
 }
 
 static void undo_all(sho_session *s)
