@@ -280,19 +280,28 @@ int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_
     return fill_view(s, node, off, kind, at, NULL, ret_view);
 }
 
+SHO_COLD int sho_op_object_gone(shobj_oid oid)
+{
+    return sho_error(SHOBJ_ESTALE, "object %016llx is gone: it was deleted and its memory freed; look it up again",
+                     (unsigned long long)oid);
+}
+
 int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view)
 {
     uint64_t off = SHM_OID_OFF(oid);
     uint64_t header;
-    if (SHO_UNLIKELY(sho_op_node_header(s, off, &header) || (SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid) ||
-                     !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header))))
-        return sho_error(SHOBJ_ESTALE, "object %016llx is gone: it was deleted and its memory freed; look it up again",
-                         (unsigned long long)oid);
+    if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)))
+        return sho_op_object_gone(oid);
+    int rc = sho_op_same_object(oid, header);
+    if (rc)
+        return rc;
     unsigned is = SHM_HEADER_KIND(header);
     if (SHO_UNLIKELY(kind != 0 && is != kind))
         return sho_error(SHOBJ_ETYPE, "object %016llx is a %s, not a %s", (unsigned long long)oid,
                          is == SHM_DICT ? "dict" : "list", kind == SHM_DICT ? "dict" : "list");
-    return sho_op_read(s, off, is, ret_view);
+    (void)sho_fault("object.judged");
+    rc = sho_op_read(s, off, is, ret_view);
+    return rc ? rc : sho_op_same_object(oid, ret_view->header);
 }
 
 int sho_op_node_header(sho_session *s, uint64_t off, uint64_t *ret_header)

@@ -131,20 +131,28 @@ SHO_INLINE int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view
 /* The header word of the node at off, range-checked only. ECORRUPT. */
 int sho_op_node_header(sho_session *s, uint64_t off, uint64_t *ret_header);
 
+int sho_op_object_gone(shobj_oid oid);
+
+/* ESTALE if the header is of another incarnation than the id. */
+SHO_INLINE int sho_op_same_object(shobj_oid oid, uint64_t header)
+{
+    return SHO_LIKELY((SHM_NODE_BIRTH(header) & 0xfffff) == SHM_OID_BIRTH(oid)) ? 0 : sho_op_object_gone(oid);
+}
+
 int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view);
 
 /* The same for the first node of an object by its id: SHOBJ_ESTALE if the object has gone, SHOBJ_ETYPE if it is of another
  * kind (kind 0: any). */
 SHO_INLINE int sho_op_read_object(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view)
 {
-    const sho_op_state *o = (const sho_op_state *)s;
-    uint64_t off = SHM_OID_OFF(oid);
-    if (SHO_UNLIKELY(off - o->data_off >= o->limit - o->data_off))
+    if (kind == 0)
         return sho_op_read_object_slow(s, oid, kind, ret_view);
-    uint64_t header = sho_load(&((struct shm_node *)(o->base + off))->header);
-    if (SHO_UNLIKELY((SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid) || SHM_HEADER_KIND(header) != kind))
-        return sho_op_read_object_slow(s, oid, kind, ret_view);
-    return sho_op_read(s, off, kind, ret_view);
+    int rc = sho_op_read(s, SHM_OID_OFF(oid), kind, ret_view);
+    if (SHO_UNLIKELY(rc == SHOBJ_ECORRUPT))
+        return sho_op_read_object_slow(s, oid, kind, ret_view); /* it tells why */
+    /* The birth is that of the header behind the orec which the check will look at again: a node that was freed and
+     * taken for another object in between does not pass for the old one. */
+    return rc ? rc : sho_op_same_object(oid, ret_view->header);
 }
 
 /* Announces a change of a node that was read in this operation (or is new: no effect). Makes room in the log. Read words of

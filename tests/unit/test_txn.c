@@ -354,6 +354,64 @@ static void test_overtaken_release(void)
     CHECK_INT(after, overtaken_version);
 }
 
+/* An object is freed and its memory taken for another one of its kind, after a look at its header and before the look at
+ * its orec: the old id must not pass for the new object. */
+static uint64_t object_off;
+
+static int object_new_body(sho_session *s, sho_view *ret_view)
+{
+    return sho_op_new(s, SHM_LIST, 6, ret_view);
+}
+
+static int object_free_body(sho_session *s)
+{
+    sho_view view;
+    int rc = sho_op_read(s, object_off, SHM_LIST, &view);
+    if (rc || (rc = sho_op_retire(s, &view)) || (rc = sho_op_check(s)))
+        return rc;
+    sho_op_free_node(s, &view);
+    return 0;
+}
+
+static void *replace_thread(void *unused)
+{
+    (void)unused;
+    int rc;
+    struct shm_node *node = (struct shm_node *)(second->region->base + object_off);
+    uint32_t birth = SHM_NODE_BIRTH(sho_load(&node->header));
+    RUN(second, rc, object_free_body(s));
+    CHECK_INT(rc, 0);
+    CHECK_INT(SHM_HEADER_KIND(sho_load(&node->header)), SHM_KIND_FREE);
+    sho_store(&node->header, SHM_NODE_HEADER(SHM_LIST, 6, birth + 1)); /* as its next taker would */
+    shobj_detach(second);
+    return NULL;
+}
+
+static void replace_object(void)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, replace_thread, NULL) == 0);
+    pthread_join(thread, NULL);
+}
+
+static void test_replaced_object(void)
+{
+    int rc;
+    sho_view view = {0};
+    enum shobj_kind kind;
+    RUN(first, rc, object_new_body(s, &view));
+    CHECK_INT(rc, 0);
+    object_off = view.off;
+    shobj_oid oid = SHM_OID(view.off, SHM_NODE_BIRTH(view.header));
+    CHECK_INT(shobj_object(first, oid, &kind, NULL), 0);
+    sho_fault_plan_call(replace_object, 1, "object.judged");
+    CHECK_INT(shobj_object(first, oid, &kind, NULL), SHOBJ_ESTALE);
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    /* What only pretended to be taken goes back to what it is: free. */
+    sho_word *header = &((struct shm_node *)(first->region->base + object_off))->header;
+    sho_store(header, sho_load(header) & ~0xffULL);
+}
+
 /* A transaction far larger than the log in the slot. */
 static void test_large(void)
 {
@@ -500,6 +558,7 @@ int main(void)
     test_torn(false);
     test_torn(true);
     test_versions();
+    test_replaced_object();
     test_single_version();
     test_overtaken("commit.locked_all");
     test_overtaken("commit.before_decide");
