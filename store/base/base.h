@@ -57,6 +57,17 @@ SHO_INLINE bool sho_cas(sho_word *w, uint64_t expected, uint64_t desired)
     return atomic_compare_exchange_strong(w, &expected, desired);
 }
 
+/* Starts to bring the cache line at an address, which need not be mapped, for writing. */
+SHO_INLINE void sho_prefetch_write(uintptr_t address)
+{
+#if defined(__x86_64__)
+    /* The compiler's own gives way to a prefetch for reading on the baseline; where there is none this does nothing. */
+    __asm__ volatile("prefetchw (%0)" : : "r"(address));
+#else
+    __builtin_prefetch((const void *)address, 1);
+#endif
+}
+
 SHO_INLINE void sho_pause(void)
 {
 #if defined(__x86_64__)

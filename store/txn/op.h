@@ -94,6 +94,7 @@ typedef struct sho_op_state {
     uint32_t restarts; /* of the current operation */
     bool tracked;      /* nodes must be found again: in a transaction, or since the operation announced a change */
     sho_trail trail;
+    uint64_t *guesses; /* of dict.c; freed with the session */
 } sho_op_state;
 
 /* Word i of the node; the caller has checked i < view->word_count. */

@@ -104,6 +104,7 @@ static void session_free(sho_session *s)
         s->values = next;
     }
     free(s->o.entries);
+    free(s->o.guesses);
     free(s->path);
     free(s->map);
     free(s->savepoints);

@@ -10,6 +10,8 @@
  */
 #include "types/dict.h"
 
+#include <stdlib.h>
+
 #include "base/error.h"
 
 /* -------------------------------------------------------------------------------------- finding */
@@ -116,6 +118,41 @@ static uint64_t found_value(sho_dict_path *path)
     unsigned at;
     const sho_view *home = sho_dict_home(path, &at);
     return sho_view_word(home, at + 2);
+}
+
+/* ------------------------------------------------------------------------------------- guessing */
+
+/* Where each key's entry stood when this thread last found it in an index: index words, by hash, in memory of the
+ * session's own. Only a guess, of any dict: it starts bringing the entry's cache lines while the index is walked, for
+ * they are what another core has most likely changed, and nothing depends on it. */
+#define GUESSES 65536u
+
+SHO_INLINE uint64_t *guess_of(sho_session *s, const shobj_key *key)
+{
+    sho_op_state *o = (sho_op_state *)s;
+    if (SHO_UNLIKELY(o->guesses == NULL) && (o->guesses = calloc(GUESSES, sizeof(*o->guesses))) == NULL)
+        return NULL;
+    return &o->guesses[key->hash & (GUESSES - 1)];
+}
+
+/* Asks for the lines to be written: the node's orec and the entry's value. */
+SHO_INLINE void guess_fetch(const sho_session *s, const uint64_t *guess)
+{
+    if (guess == NULL || *guess == 0)
+        return;
+    uintptr_t node = (uintptr_t)((const sho_op_state *)s)->base + SHO_DICT_PLACE_OFF(*guess);
+    unsigned value = SHO_DICT_CHUNK_ENTRIES + 3 * SHO_DICT_PLACE_SLOT(*guess) + 2;
+    sho_prefetch_write(node);
+    sho_prefetch_write(node + SHM_NODE_BYTES(value));
+}
+
+SHO_INLINE void guess_keep(uint64_t *guess, const sho_dict_path *path)
+{
+    if (guess == NULL || !path->found || path->mode != SHO_DICT_INDEXED)
+        return;
+    uint64_t word = sho_view_word(path->spills ? &path->spill : &path->group, path->index);
+    if (*guess != word)
+        *guess = word;
 }
 
 /* -------------------------------------------------------------------------------------- reading */
@@ -231,9 +268,12 @@ static int replace(sho_session *s, sho_dict_path *path, const shobj_value *value
 static int set_body(sho_session *s, shobj_oid dict, const shobj_key *key, const shobj_value *value)
 {
     sho_dict_path path;
+    uint64_t *guess = guess_of(s, key);
+    guess_fetch(s, guess);
     int rc = locate(s, dict, key, &path);
     if (SHO_UNLIKELY(rc))
         return rc;
+    guess_keep(guess, &path);
     return path.found ? replace(s, &path, value) : sho_dict_insert(s, &path, key, value, NULL);
 }
 
