@@ -66,6 +66,7 @@ static size_t list_counters(const shobj_stat *s, counter *ret)
                            {"commits", s->commits, PLAIN},
                            {"conflicts", s->conflicts, PLAIN},
                            {"retries", s->retries, PLAIN},
+                           {"elders", s->elders, PLAIN},
                            {"recoveries", s->recoveries, PLAIN},
                            {"collections", s->collections, PLAIN},
                            {"sessions", s->sessions, PLAIN},

@@ -166,6 +166,8 @@ enum exit_code exit_code_of(int error)
         {SHOBJ_ELIMIT, EXIT_REFUSED},
         {SHOBJ_EIO, EXIT_STORE},
         {SHOBJ_EABORTED, EXIT_CONFLICT},
+        {SHOBJ_ERETRY, EXIT_CONFLICT},
+        {SHOBJ_EINTR, EXIT_CONFLICT},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (table[i].error == error)

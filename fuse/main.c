@@ -71,6 +71,8 @@ static const struct {
     [-SHOBJ_ELIMIT] = {ENFILE, EXIT_REFUSED},
     [-SHOBJ_EIO] = {EIO, EXIT_STORE},
     [-SHOBJ_EABORTED] = {EINTR, EXIT_CONFLICT},
+    [-SHOBJ_ERETRY] = {EAGAIN, EXIT_CONFLICT},
+    [-SHOBJ_EINTR] = {EINTR, EXIT_CONFLICT},
 };
 
 #define COUNT_ERROR(name, number, text) +1

@@ -251,6 +251,7 @@ int content_of_stat(shobj_store *store, content *c)
                  {"commits", stat.commits},
                  {"conflicts", stat.conflicts},
                  {"retries", stat.retries},
+                 {"elders", stat.elders},
                  {"recoveries", stat.recoveries},
                  {"collections", stat.collections},
                  {"sessions", stat.sessions},

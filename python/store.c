@@ -231,10 +231,10 @@ static PyObject *store_stat(PyObject *self, PyObject *ignored)
     shopy_core_leave(core);
     if (rc < 0)
         return result;
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsL}", "file_bytes", stat.file_bytes, "size_bytes",
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsL}", "file_bytes", stat.file_bytes, "size_bytes",
                          stat.size_bytes, "max_bytes", stat.max_bytes, "used_bytes", stat.used_bytes, "free_bytes",
                          stat.free_bytes, "objects", stat.objects, "blocks", stat.blocks, "commits", stat.commits,
-                         "conflicts", stat.conflicts, "retries", stat.retries, "recoveries", stat.recoveries,
+                         "conflicts", stat.conflicts, "retries", stat.retries, "elders", stat.elders, "recoveries", stat.recoveries,
                          "collections", stat.collections, "sessions", stat.sessions, "processes", stat.processes,
                          "clock", stat.clock, "layout_version", stat.layout_version, "created_ns",
                          (long long)stat.created_ns);
@@ -430,7 +430,7 @@ static PyMethodDef store_methods[] = {
     {"stat", store_stat, METH_NOARGS,
      "stat($self, /)\n--\n\n"
      "A dict of numbers: file_bytes, size_bytes, max_bytes, used_bytes, free_bytes (bytes); objects, blocks,\n"
-     "commits, conflicts, retries, recoveries, collections, sessions, processes (counts); clock, layout_version;\n"
+     "commits, conflicts, retries, elders, recoveries, collections, sessions, processes (counts); clock, layout_version;\n"
      "created_ns (nanoseconds since 1970). The time it takes grows with the store."},
     {"sessions", store_sessions, METH_NOARGS,
      "sessions($self, /)\n--\n\n"

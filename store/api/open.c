@@ -86,6 +86,7 @@ static int store_new(sho_region *region, const shobj_options *options, shobj_sto
     store->open_count = 1;
     store->wait_enter = options->wait_enter;
     store->wait_leave = options->wait_leave;
+    store->wait_interrupted = options->wait_interrupted;
     if (region->writable) {
         int rc = sho_peer_join(region, &store->peer);
         if (rc == SHOBJ_ELIMIT && sho_recover_all(region) > 0)

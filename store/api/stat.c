@@ -63,6 +63,7 @@ SHOBJ_API int shobj_stat_get(shobj_store *store, shobj_stat *ret_stat)
     ret_stat->max_bytes = region->max_bytes;
     uint64_t data_bytes = ret_stat->size_bytes - region->data_off;
     ret_stat->free_bytes = data_bytes > ret_stat->used_bytes ? data_bytes - ret_stat->used_bytes : 0;
+    ret_stat->elders = sho_load(&sb->elders);
     ret_stat->recoveries = sho_load(&sb->recoveries);
     ret_stat->collections = sho_load(&sb->collections);
     ret_stat->clock = sho_load(&sb->clock) / SHM_VERSION_ONE;

@@ -86,6 +86,16 @@ SHO_INLINE void sho_fence_acquire(void)
 #endif
 }
 
+SHO_INLINE void sho_fence_full(void)
+{
+#ifndef __SANITIZE_THREAD__
+    atomic_thread_fence(memory_order_seq_cst);
+#else
+    static _Atomic int any;
+    atomic_fetch_add(&any, 1);
+#endif
+}
+
 /* Fault points: named places where a test may make this process die, stop or fail. sho_fault() is true when the
  * call is to fail (as ENOSPC would). Compiled out of release builds. */
 #ifdef SHOBJ_FAULTS
@@ -96,6 +106,7 @@ bool sho_fault_hit(const char *name);
 #endif
 
 int64_t sho_now_ns(void);      /* CLOCK_REALTIME */
+uint64_t sho_monotonic_ns(void); /* CLOCK_MONOTONIC */
 int64_t sho_now_coarse_ns(void); /* the same to the last tick, at a quarter of the cost */
 uint64_t sho_random64(void);   /* not for secrets: seeded per thread from getrandom() */
 

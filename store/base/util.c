@@ -27,6 +27,11 @@ int64_t sho_now_ns(void)
     return (int64_t)clock_ns(CLOCK_REALTIME);
 }
 
+uint64_t sho_monotonic_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
 int64_t sho_now_coarse_ns(void)
 {
     return (int64_t)clock_ns(CLOCK_REALTIME_COARSE);

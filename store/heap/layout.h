@@ -3,8 +3,9 @@
  *
  *   0          superblock (fixed part, then each hot word on a cache line of its own)
  *   4 KiB      partial-slab stacks, one word per size class
- *   8 KiB      process records, 64 bytes each
- *   40 KiB     session slots, one page each: state, owner's words, the first part of the log
+ *   8 KiB      wait buckets, one word each: who sleeps until a node changes
+ *   12 KiB     process records, 64 bytes each
+ *   44 KiB     session slots, one page each: state, owner's words, the first part of the log
  *   dir_off    slab directory, 64 bytes per 64 KiB slab of max_size (sparse; backed as the file grows)
  *   data_off   slabs
  *
@@ -21,7 +22,7 @@
 #include "base/base.h"
 
 #define SHM_MAGIC 0x316a626f68730a89ULL /* 89 'LF' "shobj1", little-endian */
-#define SHM_LAYOUT_VERSION 1u
+#define SHM_LAYOUT_VERSION 2u
 
 #define SHM_PAGE_BYTES 4096u
 #define SHM_SLAB_SHIFT 16u
@@ -30,7 +31,9 @@
 #define SHM_SLOT_MAX 512u
 
 #define SHM_PARTIAL_OFF 4096u
-#define SHM_PROCESS_OFF 8192u
+#define SHM_BUCKET_OFF 8192u
+#define SHM_BUCKET_COUNT 512u
+#define SHM_PROCESS_OFF (SHM_BUCKET_OFF + SHM_BUCKET_COUNT * 8u)
 #define SHM_SLOT_OFF (SHM_PROCESS_OFF + SHM_PROCESS_MAX * 64u)
 #define SHM_DIR_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_PAGE_BYTES)
 
@@ -49,8 +52,9 @@ struct shm_superblock {
     uint64_t root_oid; /* the root dict */
     int64_t created_ns;
     uint8_t boot_id[16]; /* at creation; the current one is in boot_id_now */
+    uint64_t fences;     /* enum shm_fences */
     uint64_t checksum;   /* FNV-1a over all above */
-    uint8_t pad0[128 - 120 + 8];
+    uint8_t pad0[8];
 
     /* Read-mostly: changed by growth and by openers. */
     _Alignas(64) sho_word slab_count; /* slabs from offset 0 on that are backed by memory */
@@ -58,9 +62,14 @@ struct shm_superblock {
     sho_word boot_id_now[2];
     sho_word recoveries;
     sho_word collections;
+    sho_word elder; /* who has the right of way: ticket << 16 | slot + 1; 0: nobody */
 
     /* The commit clock, alone on its line. */
     _Alignas(64) sho_word clock;
+
+    /* Drawn by those who lose. */
+    _Alignas(64) sho_word tickets;
+    sho_word elders; /* how often the right of way was taken */
 
     /* Allocation hints: inexact after a crash, corrected by check and collection. */
     _Alignas(64) sho_word free_slab_hint;  /* about how many slabs are free */
@@ -70,6 +79,12 @@ struct shm_superblock {
 };
 
 /* ------------------------------------------------------------------------------------------ processes, slots */
+
+/* How a committer orders its unlocking before its look at the wait buckets. */
+enum shm_fences {
+    SHM_FENCES_ALL = 0, /* each by a full barrier */
+    SHM_FENCES_RARE = 1 /* by nothing: whoever goes to sleep makes a barrier for all (membarrier) */
+};
 
 enum { SHM_PROCESS_FREE = 0, SHM_PROCESS_LIVE = 1 };
 
@@ -97,15 +112,27 @@ enum shm_phase {
 #define SHM_SEQ_BITS 46
 #define SHM_SEQ_MASK ((1ULL << SHM_SEQ_BITS) - 1)
 
+/* Marks in wv of a SINGLE attempt, before its version is known: seq << 2 | mark (versions are multiples of 4). One
+ * that carries another seq is left over and means nothing. */
+enum shm_mark {
+    SHM_MARK_DECIDED = 1,  /* somebody has read the new words: the owner must go on */
+    SHM_MARK_GIVEN_BACK = 2 /* the owner gives its lock back */
+};
+#define SHM_MARK(seq, mark) ((uint64_t)(seq) << 2 | (mark))
+
 #define SHM_LOG_INLINE_BYTES (SHM_PAGE_BYTES - 256)
 
 /* One page. The first line is what others look at, the second is the owner's own. */
 struct shm_slot {
     _Alignas(128) sho_word state;
-    sho_word wv;      /* the version that the current commit unlocks to; 0 until it is known */
+    sho_word wv;      /* the version that the current commit unlocks to; 0 until it is known; or enum shm_mark */
     sho_word log_end; /* complete records: segment number << 32 | bytes in that segment; 0: none */
     sho_word process; /* process record index + 1; 0: free */
-    sho_word reserved0[12];
+    sho_word ticket;  /* drawn at the first of a row of failures << 1 | starving; 0: none */
+    sho_word leases;  /* how often this ticket's right of way has run out */
+    sho_word wake;    /* its low half is the futex that the thread sleeps on; counts wake-ups */
+    sho_word waiting; /* 1: about to sleep, or asleep */
+    sho_word reserved0[8];
 
     _Alignas(128) sho_word log_next; /* offset of log segment 1 (a box), 0 if none */
     sho_word tid;

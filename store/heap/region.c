@@ -18,9 +18,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -193,6 +195,19 @@ static void copy_superblock(sho_region *region, const struct shm_superblock *sb)
     region->root_oid = sb->root_oid;
     memcpy(region->hash_seed, sb->hash_seed, sizeof(region->hash_seed));
     memcpy(region->uuid, sb->uuid, sizeof(region->uuid));
+    region->rare_fences = sb->fences == SHM_FENCES_RARE;
+}
+
+/* Lets other processes' barriers reach this one (membarrier, global expedited). */
+static bool join_barriers(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+void sho_region_barrier(const sho_region *region)
+{
+    if (!region->rare_fences || syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) != 0)
+        sho_fence_full();
 }
 
 /* A heap that was in use when the machine went down has lost what was in flight: it opens only if every process had left
@@ -260,6 +275,11 @@ int sho_region_open(const char *path, bool writable, sho_region **ret_region)
         goto fail;
     copy_superblock(region, &sb);
     sho_region_refresh(region, 0, 0);
+    if (writable && region->rare_fences && !join_barriers()) {
+        rc = sho_error(SHOBJ_EIO, "opening %s: its processes order memory by membarrier(), which this one may not use: %s; "
+                       "allow that system call, or create the store where it is not allowed", path, strerror(errno));
+        goto fail;
+    }
     rc = check_boot(region);
     if (rc)
         goto fail;
@@ -307,6 +327,7 @@ static int fill_superblock(sho_region *region, uint64_t max_bytes, uint64_t data
     sb->dir_off = SHM_DIR_OFF;
     sb->data_off = data_off;
     sb->created_ns = sho_now_ns();
+    sb->fences = join_barriers() ? SHM_FENCES_RARE : SHM_FENCES_ALL;
     read_boot_id(sb->boot_id);
     uint64_t boot[2];
     memcpy(boot, sb->boot_id, 16);

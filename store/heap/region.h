@@ -17,6 +17,7 @@ typedef struct sho_region {
     uint64_t hash_seed[2];
     uint8_t uuid[16];
     bool writable;
+    bool rare_fences; /* a copy of sb->fences == SHM_FENCES_RARE */
     int fd;
     dev_t dev;
     ino_t ino;
@@ -38,6 +39,10 @@ int sho_region_reopen(const sho_region *region);
 /* Refreshes the limit; true if [off, off + bytes) is inside now. */
 bool sho_region_refresh(sho_region *region, uint64_t off, uint64_t bytes);
 
+/* A full barrier of this thread, and of whatever thread of any process that has the heap mapped for writing and orders its
+ * accesses by a compiler barrier alone (enum shm_fences). Takes a microsecond or more. */
+void sho_region_barrier(const sho_region *region);
+
 /* Grows the part in use to at least slab_count slabs, more if that is cheap. EFULL. */
 int sho_region_grow(sho_region *region, uint64_t slab_count);
 
@@ -52,6 +57,11 @@ SHO_INLINE sho_word *sho_region_at(sho_region *region, uint64_t off, uint64_t by
         ((off & 7) || off < region->data_off || !sho_region_refresh(region, off, bytes)))
         return NULL;
     return (sho_word *)(region->base + off);
+}
+
+SHO_INLINE sho_word *sho_region_bucket(const sho_region *region, unsigned bucket)
+{
+    return (sho_word *)(region->base + SHM_BUCKET_OFF) + bucket;
 }
 
 SHO_INLINE struct shm_slot *sho_region_slot(const sho_region *region, unsigned slot)

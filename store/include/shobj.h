@@ -67,7 +67,9 @@ extern "C" {
     X(ETXN, 17, "not possible in this state of the transaction")                                   \
     X(ELIMIT, 18, "no free session slot")                                                          \
     X(EIO, 19, "a system call failed")                                                             \
-    X(EABORTED, 20, "the body asked for an abort")
+    X(EABORTED, 20, "the body asked for an abort")                                                 \
+    X(ERETRY, 21, "the body waits for a change of what it has read")                               \
+    X(EINTR, 22, "interrupted")
 
 enum {
 #define SHOBJ_ERROR_ENUM(name, number, text) SHOBJ_##name = -(number),
@@ -175,6 +177,9 @@ typedef struct shobj_options {
      * runtime gives up its lock here. wait_leave gets what wait_enter returned. Both or neither. */
     void *(*wait_enter)(void);
     void (*wait_leave)(void *);
+    /* Asked after a wait that a signal has interrupted (and after wait_leave): true ends the operation with EINTR. May
+     * be NULL. */
+    bool (*wait_interrupted)(void);
 } shobj_options;
 
 /* Opens a store. A `name` without '/' stands in $SHOBJ_DIR, else /dev/shm. options NULL: SHOBJ_OPEN_WRITE and
@@ -215,6 +220,7 @@ typedef struct shobj_stat {
     uint64_t commits;     /* transactions and changing single operations committed */
     uint64_t conflicts;   /* attempts that lost */
     uint64_t retries;     /* operations restarted on what another changed meanwhile */
+    uint64_t elders;      /* times that a starving transaction was given the right of way */
     uint64_t recoveries;  /* dead participants cleaned up after */
     uint64_t collections; /* garbage collections completed */
     uint64_t sessions;    /* attached threads */
@@ -255,11 +261,19 @@ SHOBJ_API int shobj_reap(shobj_store *store, unsigned *ret_count);
 SHOBJ_API int shobj_check(shobj_store *store, void (*report)(const char *line, void *arg), void *arg,
                           uint64_t *ret_problem_count);
 
-/* ---------------------------------------------------------------------------------------------- transactions */
+/* ---------------------------------------------------------------------------------------------- transactions
+ *
+ * One thread has at most one transaction open. Blocks inside it are savepoints: undoing one takes back what it changed;
+ * what it has read still counts. The thread that keeps losing draws a ticket at its first failure; from about the
+ * eighth on the oldest such ticket goes first: nobody else commits while its transaction runs. So everybody whose body
+ * ends commits within a bounded number of executions. */
 
 /* Begins a transaction of the calling thread, or inside one, a nested block (a savepoint). ETXN if the thread has
- * one open on another store. */
+ * one open on another store. ETIMEOUT, EINTR while waiting for an older transaction that has the right of way. */
 SHOBJ_API int shobj_txn_begin(shobj_store *store);
+
+/* The same for a transaction that only reads: changes fail with EREADONLY. Inside one, a nested block as any. */
+SHOBJ_API int shobj_txn_begin_read(shobj_store *store);
 
 /* Ends the innermost block. The outermost one is decided here: 0 and everything happened at one instant, or an error
  * and nothing did (ECONFLICT: run the body again). Either way the block has ended. ETXN without a transaction. */
@@ -279,9 +293,32 @@ SHOBJ_API bool shobj_txn_is_doomed(shobj_store *store);
  * attempts, outside the transaction. */
 SHOBJ_API void shobj_txn_backoff(shobj_store *store, unsigned attempt);
 
-/* Runs fn(store, arg) as a transaction until it commits. A negative result of fn aborts and is returned (ECONFLICT:
- * aborts and runs again). Inside a transaction, a nested block. */
+/* Undoes the whole open transaction, all its blocks, and ends it; then sleeps until something that it had read has changed
+ * (0: run the body again), the thread's deadline has passed (ETIMEOUT), or a signal interrupts (EINTR). Comes back at once if
+ * it has changed already. ETXN without a transaction, or if it has read nothing: it would sleep for ever. EREADONLY
+ * if this process may not write the heap file: nobody could wake it. */
+SHOBJ_API int shobj_txn_wait(shobj_store *store);
+
+/* Until when the calling thread's operations, commits and waits on this store may wait for others: CLOCK_MONOTONIC in
+ * nanoseconds, 0 for ever (as at first). Past it they fail with ETIMEOUT, which tells whom they waited for, undone;
+ * what need not wait still succeeds. Returns the deadline that was set before. */
+SHOBJ_API int64_t shobj_deadline(shobj_store *store, int64_t deadline_ns);
+
+/* Has `fn` called once when the open transaction is over: `committed` true after the commit; false when the block that is
+ * innermost now, or one around it, was undone. It runs in this thread after the fact, the last registered first when
+ * undone, the first registered first when committed, and may use the store. ETXN without a transaction, ENOMEM. */
+SHOBJ_API int shobj_txn_on_end(shobj_store *store, void (*fn)(shobj_store *store, void *arg, bool committed), void *arg);
+
+/* Runs fn(store, arg) as a transaction until it commits. A negative result of fn aborts and is returned, but for
+ * ECONFLICT (aborts and runs again) and ERETRY (aborts, sleeps until something that fn has read changes, and runs again). Inside
+ * a transaction, a nested block; ECONFLICT and ERETRY then go to the caller. Another result is fn's, of the execution that
+ * committed. */
 SHOBJ_API int shobj_run(shobj_store *store, int (*fn)(shobj_store *store, void *arg), void *arg);
+
+/* A transaction (or a nested block) that does what `first` does, or, if that says ERETRY, is undone and does what
+ * `second` does. If both say so it waits for a change of anything that either has read. */
+SHOBJ_API int shobj_or_else(shobj_store *store, int (*first)(shobj_store *store, void *arg),
+                            int (*second)(shobj_store *store, void *arg), void *arg);
 
 /* ---------------------------------------------------------------------------------------------- objects */
 

@@ -4,11 +4,13 @@
  *   full commit                                        single write (a lone node, a "fact of the node")
  *     slot.state = LOCKING(seq)                          slot.state = SINGLE(seq), slot.wv = 0
  *     each node's orec: base -> lock(slot, seq)          its orec: base -> lock(slot, seq)      <- decides
+ *     has another the right of way? give up              has another the right of way? give back (wait.c, W3)
  *     wv = ++clock, above every base                     wv = max(clock, base) + 1, clock read after the lock
  *     every entry read is as it was                      slot.wv = wv
  *     slot.wv = wv                                       store the changed words, orec = wv
- *     slot.state: LOCKING -> COMMITTED(seq)  <- decides  free what was replaced, empty the log
+ *     slot.state: LOCKING -> COMMITTED(seq)  <- decides  wake, free what was replaced, empty the log
  *     store the changed words, orecs = wv                slot.state = IDLE(seq)
+ *     wake who sleeps on them (sleep.c)
  *     free what was replaced, empty the log
  *     slot.state = IDLE(seq)
  *
@@ -19,7 +21,7 @@
  * C3  Nobody waits while it holds a lock: one that it can't have makes it release all and start a round with a new seq.
  * C4  A seq is left only when no orec carries it. In LOCKING anyone may move the state to ABORTED and give the locks
  *     back to their logged bases (wait.c), so the owner releases by compare-and-swap; from COMMITTED and SINGLE on only the
- *     owner, or who has proof of its death, touches the nodes.
+ *     owner, or who has proof of its death, touches the nodes (but for a lock that a SINGLE owner gives back itself).
  * C5  A lone node needs no validation of the rest: the operation's path was checked, and what it does is right as long
  *     as the node itself is unchanged, which the lock's compare-and-swap from the base proves. Nodes keep
  *     their class for ever and freed ones have raised orecs, so a stale swap can't hit another node.
@@ -37,6 +39,7 @@
 #include "txn/session.h"
 
 #define ROUNDS_MAX 64u
+#define SHO_GIVE_WAY 2
 
 void sho_write_apply(sho_region *region, struct shm_write *write, uint64_t lock, uint64_t wv)
 {
@@ -71,7 +74,7 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
 
 static bool entry_changes(const sho_entry *e)
 {
-    return !e->is_new && e->write != NULL &&
+    return !e->is_new && !e->is_through && e->write != NULL &&
            (sho_load(&e->write->mask) != 0 || (sho_load(&e->write->base) & SHM_WRITE_FREES) != 0);
 }
 
@@ -135,7 +138,7 @@ static int lock_all(sho_session *s, int count, uint64_t lock, uint64_t *ret_base
         if (!SHM_OREC_IS_LOCKED(seen))
             return SHOBJ_ECONFLICT;
         sho_store_release(&s->slot->state, SHM_STATE(s->seq, SHM_IDLE)); /* C3: before any waiting */
-        int rc = sho_wait_lock(s, e->node, seen);
+        int rc = sho_wait_lock(s, e->node, seen, NULL);
         return rc ? rc : SHO_RESTART;
     }
     *ret_base_max = base_max;
@@ -157,13 +160,15 @@ static uint64_t draw_version(sho_session *s, uint64_t base_max)
 }
 
 /* Every entry is as it was read; those locked by this commit were swapped from their version. */
-static bool reads_valid(const sho_session *s, uint64_t lock)
+static bool reads_valid(sho_session *s, uint64_t lock)
 {
     for (uint32_t i = 0; i < s->o.entry_count; i++) {
         const sho_entry *e = &s->o.entries[i];
         if (e->is_new)
             continue;
         uint64_t orec = sho_load_acquire(&e->node->orec);
+        if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)) && orec != lock && orec != e->version)
+            orec = sho_settled_orec(s, e->node);
         if (SHO_LIKELY(orec == e->version))
             continue;
         if (orec != lock)
@@ -191,7 +196,7 @@ static void finish(sho_session *s)
     sho_slot_count(&s->slot->commits);
 }
 
-/* One locking round. 0, SHO_RESTART (another round may do), ECONFLICT. */
+/* One locking round. 0, SHO_RESTART (another round may do), SHO_GIVE_WAY (the same, after the elder), ECONFLICT. */
 static int commit_round(sho_session *s, int count)
 {
     struct shm_slot *slot = s->slot;
@@ -206,6 +211,11 @@ static int commit_round(sho_session *s, int count)
     if (rc)
         goto idle;
     (void)sho_fault("commit.locked_all");
+    if (sho_elder_other(s)) { /* behind the swaps: elder.c, E1 */
+        release_locks(s, count, lock);
+        rc = SHO_GIVE_WAY;
+        goto idle;
+    }
     uint64_t wv = draw_version(s, base_max);
     (void)sho_fault("commit.clock");
     if (!reads_valid(s, lock)) {
@@ -227,6 +237,10 @@ static int commit_round(sho_session *s, int count)
         sho_write_apply(s->region, write, lock, wv);
     }
     (void)sho_fault("commit.unlocked");
+    sho_wake_barrier(s->region);
+    for (int i = 0; i < count; i++)
+        sho_wake_bucket(s->region, sho_bucket_of(s->region, s->o.entries[s->order[i]].node));
+    (void)sho_fault("commit.woken");
     finish(s);
     return 0;
 idle:
@@ -237,20 +251,42 @@ idle:
 static int commit_full(sho_session *s, int count)
 {
     for (unsigned round = 1;; round++) {
-        int rc = commit_round(s, count);
-        if (rc != SHO_RESTART)
+        int rc = sho_elder_other(s) ? SHO_GIVE_WAY : commit_round(s, count);
+        if (rc == SHO_GIVE_WAY) {
+            rc = sho_elder_yield(s);
+            if (rc)
+                return rc;
+            round--;
+        } else if (rc != SHO_RESTART) {
             return rc;
-        if (round == ROUNDS_MAX || !sho_entries_valid(s))
+        }
+        if ((round == ROUNDS_MAX && s->token == 0) || !sho_entries_valid(s))
             return SHOBJ_ECONFLICT;
-        sho_backoff(s, round);
+        if (round > 0)
+            sho_backoff(s, round);
     }
 }
 
 /* ------------------------------------------------------------------------------------------ single write */
 
+/* W3: gives the lock back unless somebody has read through it already. */
+static bool give_way(sho_session *s, const sho_entry *e, uint64_t lock)
+{
+    if (!sho_cas(&s->slot->wv, 0, SHM_MARK(s->seq, SHM_MARK_GIVEN_BACK)))
+        return false;
+    (void)sho_fault("single.given_back");
+    sho_write_release(s->region, e->write, lock);
+    sho_store_release(&s->slot->state, SHM_STATE(s->seq, SHM_IDLE));
+    return true;
+}
+
 static int commit_single(sho_session *s, const sho_entry *e)
 {
     struct shm_slot *slot = s->slot;
+    if (sho_elder_other(s)) {
+        int rc = sho_elder_yield(s);
+        return rc ? rc : SHO_RESTART;
+    }
     s->seq = (s->seq + 1) & SHM_SEQ_MASK;
     uint64_t lock = SHM_OREC_LOCK(s->slot_index, s->seq);
     sho_store(&slot->wv, 0);
@@ -261,12 +297,19 @@ static int commit_single(sho_session *s, const sho_entry *e)
         return SHOBJ_ECONFLICT;
     }
     (void)sho_fault("single.locked");
+    if (sho_elder_other(s) && give_way(s, e, lock)) { /* behind the swap: elder.c, E1 */
+        int rc = sho_elder_yield(s);
+        return rc ? rc : SHO_RESTART;
+    }
     uint64_t now = sho_load_acquire(&s->region->sb->clock);
     uint64_t wv = (now > e->version ? now : e->version) + SHM_VERSION_ONE;
     sho_store(&slot->wv, wv); /* before the unlock's release; C6 */
     (void)sho_fault("single.versioned");
     sho_write_apply(s->region, e->write, lock, wv);
     (void)sho_fault("single.unlocked");
+    sho_wake_barrier(s->region);
+    sho_wake_bucket(s->region, sho_bucket_of(s->region, e->node));
+    (void)sho_fault("single.woken");
     finish(s);
     return 0;
 }

@@ -29,6 +29,7 @@
 
 #define MAP_ROOM_MIN 64u
 #define RESTARTS_BEFORE_BACKOFF 2u
+#define RESTARTS_IN_TXN 32u
 
 /* ------------------------------------------------------------------------------------------ entries */
 
@@ -178,11 +179,13 @@ static bool entry_valid(const sho_entry *e)
     return e->is_new || sho_load_acquire(&e->node->orec) == e->version;
 }
 
-bool sho_entries_valid(const sho_session *s)
+bool sho_entries_valid(sho_session *s)
 {
-    for (uint32_t i = 0; i < s->o.entry_count; i++)
-        if (!entry_valid(&s->o.entries[i]))
+    for (uint32_t i = 0; i < s->o.entry_count; i++) {
+        const sho_entry *e = &s->o.entries[i];
+        if (!entry_valid(e) && (s->token == 0 || sho_settled_orec(s, e->node) != e->version))
             return false;
+    }
     return true;
 }
 
@@ -210,10 +213,22 @@ static int extend(sho_session *s, uint64_t version)
     return 0;
 }
 
-static SHO_COLD int meet_lock(sho_session *s, struct shm_node *node, uint64_t orec)
+/* The node is locked: waits, or reads it through the log of an owner that has decided and stands still. What is read
+ * through stood, and stands on, when the snapshot is taken anew: no version need be known. */
+static SHO_COLD int meet_lock(sho_session *s, struct shm_node *node, uint64_t orec, struct shm_write **ret_through)
 {
-    int rc = sho_wait_lock(s, node, orec);
-    return rc ? rc : SHO_RESTART;
+    int rc = sho_wait_lock(s, node, orec, s->token == 0 ? ret_through : NULL);
+    if (rc)
+        return rc;
+    if (ret_through == NULL || *ret_through == NULL)
+        return SHO_RESTART;
+    return s->depth > 0 ? extend(s, 0) : 0;
+}
+
+static void mark_through(sho_session *s, uint32_t entry, struct shm_write *write)
+{
+    s->o.entries[entry].write = write;
+    s->o.entries[entry].is_through = true;
 }
 
 static int fill_view(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, uint32_t entry,
@@ -247,19 +262,24 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
         uint64_t orec = sho_load_acquire(&node->orec);
         if (SHO_UNLIKELY(orec != e->version)) {
             if (SHM_OREC_IS_LOCKED(orec))
-                return meet_lock(s, node, orec); /* it may give the node back as it was */
+                return meet_lock(s, node, orec, NULL); /* it may give the node back as it was */
             return s->depth > 0 ? doom(s) : SHO_RESTART;
         }
         return fill_view(s, node, off, kind, at, e->write, ret_view);
     }
     uint64_t orec = sho_load_acquire(&node->orec);
-    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)))
-        return meet_lock(s, node, orec);
-    if (s->depth > 0 && orec > s->rv && (rc = extend(s, orec)))
+    struct shm_write *through = NULL;
+    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec))) {
+        if ((rc = meet_lock(s, node, orec, &through)))
+            return rc;
+    } else if (s->depth > 0 && orec > s->rv && (rc = extend(s, orec))) {
         return rc;
+    }
     if ((rc = entry_add(s, node, orec, false, &at)) || (s->depth > 0 && (rc = path_add(s, at))))
         return rc;
-    return fill_view(s, node, off, kind, at, NULL, ret_view);
+    if (SHO_UNLIKELY(through != NULL))
+        mark_through(s, at, through);
+    return fill_view(s, node, off, kind, at, through, ret_view);
 }
 
 int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
@@ -271,13 +291,17 @@ int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_
     if (s->o.tracked)
         return read_tracked(s, node, off, kind, ret_view);
     uint64_t orec = sho_load_acquire(&node->orec);
-    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)))
-        return meet_lock(s, node, orec);
+    struct shm_write *through = NULL;
     uint32_t at;
-    int rc = entry_add(s, node, orec, false, &at);
+    int rc;
+    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)) && (rc = meet_lock(s, node, orec, &through)))
+        return rc;
+    rc = entry_add(s, node, orec, false, &at);
     if (SHO_UNLIKELY(rc))
         return rc;
-    return fill_view(s, node, off, kind, at, NULL, ret_view);
+    if (SHO_UNLIKELY(through != NULL))
+        mark_through(s, at, through);
+    return fill_view(s, node, off, kind, at, through, ret_view);
 }
 
 SHO_COLD int sho_op_object_gone(shobj_oid oid)
@@ -345,8 +369,16 @@ int sho_op_check_slow(sho_session *s)
 
 /* ------------------------------------------------------------------------------------------ changing */
 
+static bool may_not_change(const sho_session *s)
+{
+    return SHO_UNLIKELY(s->store->readonly || s->reading);
+}
+
 static SHO_COLD int refuse_change(const sho_session *s)
 {
+    if (!s->store->readonly)
+        return sho_error(SHOBJ_EREADONLY, "changing %s in a transaction that was begun for reading only; begin it for writing",
+                         s->region->path);
     return sho_error(SHOBJ_EREADONLY, "changing %s: the store is open for reading only; open it with flag \"w\" or \"c\"",
                      s->region->path);
 }
@@ -362,7 +394,7 @@ static void drop_record(sho_entry *e)
 
 static int announce(sho_session *s, sho_view *view, unsigned words)
 {
-    if (SHO_UNLIKELY(s->store->readonly))
+    if (may_not_change(s))
         return refuse_change(s);
     if (view->entry & SHO_ENTRY_NEW_BIT)
         return 0;
@@ -375,6 +407,8 @@ static int announce(sho_session *s, sho_view *view, unsigned words)
                 break;
             }
     }
+    if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(e->version)))
+        return meet_lock(s, e->node, e->version, NULL); /* it was read through another's log */
     if (e->write != NULL && SHM_RECORD_WORDS(sho_load(&e->write->node)) >= words) {
         view->write = e->write;
         return 0;
@@ -420,7 +454,7 @@ static int log_block(sho_session *s, uint64_t off, enum shm_record type, sho_wor
 
 int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view)
 {
-    if (SHO_UNLIKELY(s->store->readonly))
+    if (may_not_change(s))
         return refuse_change(s);
     uint64_t off;
     unsigned word_count;
@@ -458,7 +492,7 @@ int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view
 
 int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes, uint64_t *ret_off, sho_word **ret_words)
 {
-    if (SHO_UNLIKELY(s->store->readonly))
+    if (may_not_change(s))
         return refuse_change(s);
     if (SHO_UNLIKELY(bytes > SHM_BOX_BYTES_MAX))
         return sho_error(SHOBJ_EFULL, "a value of %llu bytes is larger than any store", (unsigned long long)bytes);
@@ -483,7 +517,7 @@ int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes
 
 int sho_op_release_box(sho_session *s, uint64_t off)
 {
-    if (SHO_UNLIKELY(s->store->readonly))
+    if (may_not_change(s))
         return refuse_change(s);
     sho_word *record;
     int rc = log_block(s, off, SHM_RECORD_FREE, &record);
@@ -573,7 +607,7 @@ static void undo_changes(sho_session *s)
         sho_log_free_blocks(&s->heap, s->region, s->slot, s->op.log, false);
     for (uint32_t i = 0; i < s->path_count; i++) {
         sho_entry *e = &s->o.entries[s->path[i]];
-        if (!e->is_new && e->write != NULL && e->write_number >= s->op.write_count)
+        if (!e->is_new && !e->is_through && e->write != NULL && e->write_number >= s->op.write_count)
             e->write = NULL;
     }
     sho_log_truncate(s, s->op.log);
@@ -602,11 +636,51 @@ static void keep_reads(sho_session *s)
     entries_truncate(s, s->op.entry_count);
     for (uint32_t i = s->op.entry_count; i < end; i++) {
         sho_entry e = s->o.entries[i];
-        if (!e.is_new && entry_add(s, e.node, e.version, false, &at)) {
+        if (e.is_new)
+            continue;
+        if (entry_add(s, e.node, e.version, false, &at)) {
             s->doomed = true; /* out of memory: it must not commit without them */
             return;
         }
+        if (e.is_through)
+            mark_through(s, at, e.write);
     }
+}
+
+/* A single operation is over. */
+static void end_single(sho_session *s)
+{
+    sho_entries_reset(s);
+    if (SHO_LIKELY(s->o.restarts == 0) || s->slot == NULL)
+        return;
+    if (s->token != 0)
+        sho_elder_leave(s);
+    if (s->failures == 0 && s->ticket != 0)
+        sho_elder_done(s);
+}
+
+/* What a body that is to run again does first: waits a moment, or for the right of way. False: it is not to. */
+static bool ready_again(sho_session *s, int *rc)
+{
+    uint32_t restarts = ++s->o.restarts;
+    if (s->slot != NULL && s->depth == 0 && s->token == 0) {
+        sho_elder_lost(s, restarts);
+        if (restarts >= SHO_ELDER_PATIENCE) {
+            *rc = sho_elder_enter(s);
+            return *rc == 0;
+        }
+    } else if (s->depth > 0 && restarts > RESTARTS_IN_TXN && s->token == 0) {
+        *rc = doom(s); /* so that the whole gets the right of way */
+        return false;
+    }
+    if (restarts > RESTARTS_BEFORE_BACKOFF)
+        sho_backoff(s, restarts - RESTARTS_BEFORE_BACKOFF);
+    if (s->deadline_ns != 0 && sho_monotonic_ns() >= s->deadline_ns) {
+        *rc = sho_error(SHOBJ_ETIMEOUT, "%s: timed out: others changed again and again what an operation was to read",
+                        s->region->path);
+        return false;
+    }
+    return true;
 }
 
 static SHO_COLD bool restart(sho_session *s, int *rc)
@@ -618,9 +692,11 @@ static SHO_COLD bool restart(sho_session *s, int *rc)
     }
     if (s->slot != NULL)
         sho_slot_count(&s->slot->retries);
-    if (++s->o.restarts > RESTARTS_BEFORE_BACKOFF)
-        sho_backoff(s, s->o.restarts - RESTARTS_BEFORE_BACKOFF);
-    return true;
+    if (ready_again(s, rc))
+        return true;
+    if (s->depth == 0)
+        end_single(s);
+    return false;
 }
 
 bool sho_op_again_slow(sho_session *s, int *rc)
@@ -634,7 +710,7 @@ bool sho_op_again_slow(sho_session *s, int *rc)
         *rc = sho_commit(s);
         if (SHO_UNLIKELY(*rc == SHO_RESTART))
             return restart(s, rc);
-        sho_entries_reset(s);
+        end_single(s);
         return false;
     }
     int check = sho_op_check(s);
@@ -644,7 +720,7 @@ bool sho_op_again_slow(sho_session *s, int *rc)
         *rc = check;
     if (s->depth == 0) {
         rollback(s);
-        sho_entries_reset(s);
+        end_single(s);
     } else if (changes) {
         keep_reads(s);
     }

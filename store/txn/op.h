@@ -65,6 +65,7 @@ typedef struct sho_entry {
     };
     uint32_t write_number; /* write_count before the redo record was made */
     bool is_new;           /* an own new node: changed in place */
+    bool is_through;       /* locked and decided by another: `version` is the lock, `write` the other's redo record */
 } sho_entry;
 
 /* A path that was walked, kept to be used again: as long as no orec on it has changed, neither has what it led to, for
@@ -185,6 +186,10 @@ SHO_INLINE void sho_trail_keep(sho_session *s, shobj_oid object, uint64_t first,
         return;
     sho_trail *trail = &o->trail;
     for (uint32_t i = 0; i < o->entry_count; i++) {
+        if (SHO_UNLIKELY(o->entries[i].is_through)) {
+            trail->object = 0; /* its words are not all in the node */
+            return;
+        }
         trail->steps[i].node = o->entries[i].node;
         trail->steps[i].version = o->entries[i].version;
     }
@@ -249,7 +254,7 @@ SHO_INLINE void sho_op_begin(sho_session *s)
 SHO_INLINE bool sho_op_again(sho_session *s, int *rc)
 {
     sho_op_state *o = (sho_op_state *)s;
-    if (SHO_UNLIKELY(o->tracked || *rc == SHO_RESTART || sho_op_check(s)))
+    if (SHO_UNLIKELY(o->tracked || o->restarts != 0 || *rc == SHO_RESTART || sho_op_check(s)))
         return sho_op_again_slow(s, rc);
     o->entry_count = 0;
     return false;

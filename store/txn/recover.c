@@ -8,9 +8,11 @@
  *     LOCKING, ABORTED   state = ABORTED; each logged lock goes back to its base; blocks taken are freed
  *     COMMITTED          each logged node that still carries the lock is stored and unlocked to the logged version; blocks
  *                        replaced are freed
- *     SINGLE             decided if its node carries the lock or slot.wv is set (commit.c, C6); then as COMMITTED
+ *     SINGLE             decided if its node carries the lock or slot.wv is a version, unless slot.wv says that the lock
+ *                        is given back (commit.c, C6; wait.c, W3); then as COMMITTED
  *                        (without a logged version: max(clock, base) + 1, as the owner would have); else as ABORTED
  *     IDLE, FREE         blocks taken are freed
+ *   who sleeps on a node of a decided log is woken, before the log is emptied (sleep.c, S3)
  *   slabs that its slots own are left to all; then the slots, then the record become free
  *
  * Others may meanwhile give back locks of an ABORTED attempt (wait.c): both sides swap from the exact lock.
@@ -33,8 +35,11 @@ static bool single_decided(sho_region *region, struct shm_slot *slot, uint64_t l
 {
     sho_log_walk walk;
     sho_word *record;
-    if (sho_load(&slot->wv) != 0)
-        return true;
+    uint64_t wv = sho_load_acquire(&slot->wv);
+    if (wv != 0 && (wv & 3) == 0)
+        return true; /* a version */
+    if (wv == SHM_MARK(SHM_OREC_SEQ(lock), SHM_MARK_GIVEN_BACK))
+        return false;
     sho_log_walk_begin(&walk, region, slot, (sho_log_pos){0});
     while ((record = sho_log_walk_next(&walk)) != NULL) {
         struct shm_write *write = (struct shm_write *)record;
@@ -66,6 +71,21 @@ static void settle_writes(sho_region *region, struct shm_slot *slot, uint64_t lo
     }
 }
 
+static void wake_sleepers(sho_region *region, struct shm_slot *slot)
+{
+    sho_log_walk walk;
+    sho_word *record;
+    sho_wake_barrier(region);
+    sho_log_walk_begin(&walk, region, slot, (sho_log_pos){0});
+    while ((record = sho_log_walk_next(&walk)) != NULL) {
+        uint64_t first = sho_load(record);
+        if (SHM_RECORD_TYPE(first) != SHM_RECORD_WRITE)
+            continue;
+        (void)sho_fault("recover.wake");
+        sho_wake_bucket(region, sho_bucket_of(region, (struct shm_node *)(region->base + SHM_RECORD_OFF(first))));
+    }
+}
+
 static void recover_slot(sho_region *region, unsigned index)
 {
     struct shm_slot *slot = sho_region_slot(region, index);
@@ -83,6 +103,10 @@ static void recover_slot(sho_region *region, unsigned index)
     }
     if (SHM_PHASE(state) != SHM_IDLE && SHM_PHASE(state) != SHM_FREE)
         settle_writes(region, slot, lock, decided);
+    if (decided)
+        wake_sleepers(region, slot);
+    sho_elder_forget(region, index);
+    sho_store(&slot->waiting, 0);
     (void)sho_fault("recover.settled");
     sho_log_free_blocks(&heap, region, slot, (sho_log_pos){0}, decided);
     sho_store_release(&slot->log_end, 0);

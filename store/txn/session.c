@@ -110,6 +110,7 @@ static void session_free(sho_session *s)
     free(s->savepoints);
     free(s->undo);
     free(s->order);
+    free(s->ends);
     free(s);
 }
 
@@ -200,6 +201,8 @@ static int session_begin(shobj_store *store, sho_session **ret_session)
         sho_store(&slot->tid, (uint64_t)syscall(SYS_gettid));
         sho_store(&slot->attached_ns, (uint64_t)sho_now_ns());
         sho_store(&slot->began_ns, 0);
+        sho_store(&slot->ticket, 0);
+        sho_store(&slot->waiting, 0);
         sho_store_release(&slot->state, SHM_STATE(s->seq, SHM_IDLE));
     }
     s->store = store;

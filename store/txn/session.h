@@ -18,6 +18,7 @@ struct shobj_store {
     struct shobj_store *next; /* in the process's table of mappings; guarded by the global mutex */
     void *(*wait_enter)(void);
     void (*wait_leave)(void *);
+    bool (*wait_interrupted)(void);
 #ifdef SHOBJ_FAULTS
     shobj_store *twin; /* with SHOBJ_TWIN set: another mapping of the file; calls take either by turns */
 #endif
@@ -43,6 +44,13 @@ typedef struct sho_savepoint {
     uint32_t write_count;
 } sho_savepoint;
 
+/* Something to be called when the transaction is over. */
+typedef struct sho_end {
+    void (*fn)(shobj_store *store, void *arg, bool committed);
+    void *arg;
+    unsigned depth; /* of the block that it stands or falls with */
+} sho_end;
+
 typedef struct sho_value_block {
     struct sho_value_block *next;
     size_t bytes;
@@ -60,6 +68,12 @@ struct sho_session {
     uint64_t rv;     /* the snapshot's clock value, in a transaction */
     unsigned depth;  /* open blocks; 0: single operations */
     bool doomed;     /* the transaction can't commit any more */
+    bool reading;    /* the transaction may not change anything */
+    uint32_t failures; /* of transactions in a row */
+    uint64_t ticket; /* drawn at the first of them; 0: none */
+    uint64_t token;  /* the right of way, while it was taken for this execution; 0: not */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+    uint32_t wake_seen;
     bool mapped;     /* `map` holds all entries */
     bool leaf;       /* sho_op_leaf() of this operation */
 
@@ -88,6 +102,9 @@ struct sho_session {
     sho_undo *undo;
     uint32_t undo_count, undo_room;
     bool undo_lost;
+
+    sho_end *ends;
+    uint32_t end_count, end_room;
 
     uint32_t *order; /* entries to lock, by offset; scratch of commit */
     uint32_t order_room;
@@ -168,7 +185,7 @@ SHO_INLINE int sho_conflict(void)
 
 /* ------------------------------------------------------------------------------------------ txn.c */
 
-/* Aborts the whole open transaction, if there is one. */
+/* Aborts the whole open transaction, if there is one; what was to be called at its end is forgotten. */
 void sho_txn_abort_all(sho_session *s);
 
 /* ------------------------------------------------------------------------------------------ commit.c */
@@ -184,11 +201,75 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
 /* ------------------------------------------------------------------------------------------ wait.c */
 
 /* The node's orec was seen as `lock`: comes back when it has changed, when its owner was aborted or recovered, or after
- * a bounded wait. 0 or ECORRUPT (the lock names an attempt that its slot has left). */
-int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock);
+ * a bounded wait. A reader (ret_through not NULL) gets the redo record of an owner that has decided and does not get on: as
+ * long as the orec is `lock`, the node is what its words are under that record. 0, ETIMEOUT (the thread's deadline),
+ * EINTR, or ECORRUPT (the lock names an attempt that its slot has left). */
+int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock, struct shm_write **ret_through);
+
+/* The node's orec; while this session has the right of way, not before others' locks are gone (elder.c, E2). */
+uint64_t sho_settled_orec(sho_session *s, struct shm_node *node);
 
 /* A random pause that grows with attempt. */
 void sho_backoff(sho_session *s, unsigned attempt);
+
+/* ------------------------------------------------------------------------------------------ sleep.c */
+
+#define SHO_BUCKET_ELDER 0u
+
+/* The bucket of those who wait for a node. */
+SHO_INLINE unsigned sho_bucket_of(const sho_region *region, const struct shm_node *node)
+{
+    uint64_t off = (uint64_t)((const uint8_t *)node - region->base);
+    return 1 + (unsigned)(((off >> 4) * 0x9e3779b97f4a7c15u >> 40) % (SHM_BUCKET_COUNT - 1));
+}
+
+/* A sleep: begin, watch each bucket, barrier, look whether what is waited for is still to come, sleep if so, end. */
+void sho_sleep_begin(sho_session *s);
+void sho_sleep_watch(sho_session *s, unsigned bucket);
+void sho_sleep_barrier(sho_session *s);
+/* Until woken or ns later (a second at most). 0, ETIMEOUT (the thread's deadline; sets no message), EINTR. */
+int sho_sleep(sho_session *s, uint64_t ns);
+void sho_sleep_end(sho_session *s);
+
+void sho_wake_bucket_slow(sho_region *region, sho_word *bucket);
+SHO_INLINE void sho_wake_bucket(sho_region *region, unsigned bucket)
+{
+    sho_word *word = sho_region_bucket(region, bucket);
+    if (SHO_UNLIKELY(sho_load(word) != 0))
+        sho_wake_bucket_slow(region, word);
+}
+
+/* Between the unlocking of nodes and the look at their buckets; sleep.c, S1. */
+SHO_INLINE void sho_wake_barrier(const sho_region *region)
+{
+    if (region->rare_fences)
+        atomic_signal_fence(memory_order_seq_cst);
+    else
+        sho_fence_full();
+}
+
+/* ------------------------------------------------------------------------------------------ elder.c */
+
+#define SHO_ELDER_PATIENCE 8u
+
+/* An execution was lost, the failures-th in a row. */
+void sho_elder_lost(sho_session *s, uint32_t failures);
+/* The row of failures is over. */
+void sho_elder_done(sho_session *s);
+/* Takes the right of way, waiting for those who have it or come first. 0, ETIMEOUT, EINTR. */
+int sho_elder_enter(sho_session *s);
+void sho_elder_leave(sho_session *s);
+/* Waits while somebody else has it. 0, ETIMEOUT, EINTR. */
+int sho_elder_yield(sho_session *s);
+/* Whatever a slot had of tickets and tokens is gone. */
+void sho_elder_forget(sho_region *region, unsigned slot_index);
+
+/* Has somebody else the right of way? */
+SHO_INLINE bool sho_elder_other(const sho_session *s)
+{
+    uint64_t token = sho_load(&s->region->sb->elder);
+    return SHO_UNLIKELY(token != 0) && token != s->token;
+}
 
 /* ------------------------------------------------------------------------------------------ recover.c */
 
@@ -207,6 +288,6 @@ void sho_entries_reset(sho_session *s);
 int sho_entries_begin(sho_session *s);
 
 /* Are all entries of the transaction as they were read? */
-bool sho_entries_valid(const sho_session *s);
+bool sho_entries_valid(sho_session *s);
 
 #endif
