@@ -281,6 +281,10 @@ SHOBJ_API int64_t shobj_deadline(shobj_store *store, int64_t deadline_ns)
         return 0;
     int64_t before = (int64_t)s->deadline_ns;
     s->deadline_ns = deadline_ns > 0 ? (uint64_t)deadline_ns : 0;
+#ifdef SHOBJ_FAULTS
+    if (store->twin != NULL && sho_session_get(store, &s) == 0) /* the thread's other session: calls take turns */
+        s->deadline_ns = deadline_ns > 0 ? (uint64_t)deadline_ns : 0;
+#endif
     return before;
 }
 
