@@ -89,28 +89,26 @@ static void free_token(sho_session *s, uint64_t token)
     sho_wake_bucket(s->region, SHO_BUCKET_ELDER);
 }
 
+static struct shm_slot *slot_of(const sho_session *s, uint64_t token)
+{
+    uint64_t index = token_slot(token);
+    return index < sho_region_slot_count(s->region) ? sho_region_slot(s->region, (unsigned)index) : NULL;
+}
+
 /* The lease of this token is over. */
 static void end_lease(sho_session *s, uint64_t token)
 {
-    uint64_t index = token_slot(token);
-    if (index < sho_region_slot_count(s->region)) {
-        struct shm_slot *slot = sho_region_slot(s->region, (unsigned)index);
-        uint64_t process = sho_load_acquire(&slot->process);
-        if (process != 0 && process <= SHM_PROCESS_MAX && process - 1 != s->store->peer.process)
-            sho_recover_process(s->region, (unsigned)process - 1);
-        if (sho_load(&s->region->sb->elder) == token && sho_load(&slot->leases) < LEASE_DOUBLINGS)
-            atomic_fetch_add_explicit(&slot->leases, 1, memory_order_relaxed);
-    }
+    struct shm_slot *slot = slot_of(s, token);
+    if (slot != NULL && sho_load(&s->region->sb->elder) == token && sho_load(&slot->leases) < LEASE_DOUBLINGS)
+        atomic_fetch_add_explicit(&slot->leases, 1, memory_order_relaxed);
     (void)sho_fault("elder.lease_over");
     free_token(s, token);
 }
 
 static uint64_t lease_of(const sho_session *s, uint64_t token)
 {
-    uint64_t index = token_slot(token);
-    uint64_t doublings = 0;
-    if (index < sho_region_slot_count(s->region))
-        doublings = sho_load(&sho_region_slot(s->region, (unsigned)index)->leases);
+    const struct shm_slot *slot = slot_of(s, token);
+    uint64_t doublings = slot != NULL ? sho_load(&slot->leases) : 0;
     return LEASE_NS << (doublings < LEASE_DOUBLINGS ? doublings : LEASE_DOUBLINGS);
 }
 
@@ -142,12 +140,16 @@ int sho_elder_yield(sho_session *s)
             seen = token;
             since = now;
         }
+        uint64_t waited = now - since;
         uint64_t lease = lease_of(s, token);
-        if (now - since >= lease) {
+        if (waited >= lease) {
             end_lease(s, token);
             continue;
         }
-        int rc = sleep_while(s, token, lease - (now - since));
+        if (waited > 0 && slot_of(s, token) != NULL)
+            sho_recover_owner(s, slot_of(s, token)); /* takes a dead one's token, too */
+        uint64_t probe = sho_probe_ns(waited);
+        int rc = sleep_while(s, token, lease - waited < probe ? lease - waited : probe);
         if (rc)
             return rc == SHOBJ_ETIMEOUT ? timed_out(s, token) : rc;
     }

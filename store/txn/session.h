@@ -206,6 +206,17 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
  * EINTR, or ECORRUPT (the lock names an attempt that its slot has left). */
 int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock, struct shm_write **ret_through);
 
+/* How long to sleep before looking again whether the one that is waited for has died, after so long a wait. Its getting on
+ * wakes at once; only death is not told. */
+SHO_INLINE uint64_t sho_probe_ns(uint64_t waited)
+{
+    uint64_t ns = waited / 16;
+    return ns < 500000 ? 500000 : ns < 50000000 ? ns : 50000000;
+}
+
+/* The process that a slot belongs to, if it is another one and dead, is recovered. */
+void sho_recover_owner(sho_session *s, struct shm_slot *slot);
+
 /* The node's orec; while this session has the right of way, not before others' locks are gone (elder.c, E2). */
 uint64_t sho_settled_orec(sho_session *s, struct shm_node *node);
 

@@ -32,8 +32,6 @@
 
 #define SPINS 200u
 #define NAP_NS 100000u
-#define SLEEP_NS_MIN 1000000u
-#define SLEEP_NS_MAX 50000000u
 #define WAIT_NS_MAX 100000000u
 #define ELDER_NS 2000000u
 
@@ -105,8 +103,7 @@ static int sleep_locked(sho_session *s, struct shm_node *node, uint64_t lock, ui
     return rc;
 }
 
-/* The owner's process, if it is dead, is recovered. */
-static void recover_owner(sho_session *s, struct shm_slot *slot)
+void sho_recover_owner(sho_session *s, struct shm_slot *slot)
 {
     uint64_t process = sho_load_acquire(&slot->process);
     if (process == 0 || process > SHM_PROCESS_MAX)
@@ -195,8 +192,8 @@ static int attend(sho_session *s, struct shm_node *node, uint64_t lock, uint64_t
     }
     if (decided && ret_through != NULL && (*ret_through = find_through(s, slot, node, lock)) != NULL)
         return 0;
-    recover_owner(s, slot);
-    *ret_sleep = waited < SLEEP_NS_MIN ? SLEEP_NS_MIN : waited < SLEEP_NS_MAX ? waited : SLEEP_NS_MAX;
+    sho_recover_owner(s, slot);
+    *ret_sleep = sho_probe_ns(waited);
     return 0;
 }
 
