@@ -69,7 +69,7 @@ static int dict_contains(PyObject *self, PyObject *key)
     struct shopy_keybuf buf;
     int result = shopy_key_prepare(core, handle, key, &buf);
     if (result == 0) {
-        bool has;
+        bool has = false;
         int rc = shobj_dict_has(handle, dict->oid, &buf.key, &has);
         if (rc < 0)
             shopy_raise(core->state, rc);

@@ -218,7 +218,7 @@ static int walk_dict(walk *w, const path_step *s)
 
 static int walk_index(walk *w, const path_step *s)
 {
-    shobj_value index;
+    shobj_value index = {.type = SHOBJ_ABSENT};
     int rc = step_index(w, s, &index);
     if (rc < 0)
         return rc;
@@ -262,7 +262,7 @@ static int walk_start(walk *w, shobj_store *store, const char *path)
         w->at.oid = parse_oid(path + 1, w->end);
         if (w->at.oid == 0)
             return fail(w, SHOBJ_EINVAL, w->end, "behind '@' stand the hex digits of an object's id");
-        enum shobj_kind kind;
+        enum shobj_kind kind = SHOBJ_KIND_NONE;
         int rc = shobj_object(store, w->at.oid, &kind, NULL);
         if (rc < 0)
             return rc;

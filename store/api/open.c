@@ -105,7 +105,7 @@ static int store_new(sho_region *region, const shobj_options *options, shobj_sto
 static int create_root(shobj_store *store, shobj_oid *ret_root)
 {
     sho_session *s;
-    sho_view head;
+    sho_view head = {0};
     int rc = sho_session_get(store, &s);
     if (rc)
         return rc;
@@ -119,7 +119,7 @@ static int create_root(shobj_store *store, shobj_oid *ret_root)
  * file that has no name yet). */
 static int store_create(const char *path, const shobj_options *options, shobj_store **ret_store)
 {
-    sho_region *region;
+    sho_region *region = NULL;
     uint64_t max = options->max_size != 0 ? options->max_size : MAX_SIZE_DEFAULT;
     uint64_t size = options->size != 0 ? options->size : SIZE_DEFAULT;
     unsigned mode = options->file_mode != 0 ? options->file_mode : 0600;

@@ -11,20 +11,18 @@
 static _Thread_local char message[512];
 static _Thread_local const char *constant; /* instead of `message` if not NULL */
 
-int sho_error(int code, const char *format, ...)
+void sho_error_format(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
     constant = NULL;
-    return code;
 }
 
-int sho_error_text(int code, const char *text)
+void sho_error_constant(const char *text)
 {
     constant = text;
-    return code;
 }
 
 SHOBJ_API const char *shobj_error_message(void)
