@@ -72,28 +72,34 @@ static size_t seen_slot(const checker *c, uint64_t off)
     return i;
 }
 
+static bool grow_seen(checker *c)
+{
+    size_t old_room = c->seen_room;
+    uint64_t *old = c->seen;
+    size_t room = old_room > 0 ? old_room * 2 : 1024;
+    uint64_t *grown = calloc(room, sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    c->seen = grown;
+    c->seen_room = room;
+    for (size_t i = 0; i < old_room; i++)
+        if (old[i] != 0)
+            grown[seen_slot(c, old[i])] = old[i];
+    free(old);
+    return true;
+}
+
 static bool is_seen(const checker *c, uint64_t off)
 {
-    return c->seen_room > 0 && c->seen[seen_slot(c, off)] == off;
+    return c->seen != NULL && c->seen[seen_slot(c, off)] == off;
 }
 
 /* False if it was there already. */
 static bool add_seen(checker *c, uint64_t off)
 {
-    if (c->seen_count * 2 >= c->seen_room) {
-        size_t old_room = c->seen_room;
-        uint64_t *old = c->seen;
-        uint64_t *p = calloc(old_room > 0 ? old_room * 2 : 1024, sizeof(*p));
-        if (p == NULL) {
-            c->failed = true;
-            return true;
-        }
-        c->seen = p;
-        c->seen_room = old_room > 0 ? old_room * 2 : 1024;
-        for (size_t i = 0; i < old_room; i++)
-            if (old[i] != 0)
-                p[seen_slot(c, old[i])] = old[i];
-        free(old);
+    if ((c->seen == NULL || c->seen_count * 2 >= c->seen_room) && !grow_seen(c)) {
+        c->failed = true;
+        return true;
     }
     size_t i = seen_slot(c, off);
     if (c->seen[i] == off)
