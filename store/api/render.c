@@ -366,10 +366,34 @@ static int read_batch(renderer *r, frame *f)
 
 /* ---- the walk */
 
+/* What the store gave out tells its kind; what came from the caller is looked up. */
+static int object_kind(const renderer *r, const shobj_value *v, enum shobj_kind *ret_kind)
+{
+    *ret_kind = (enum shobj_kind)v->kind;
+    if (*ret_kind != SHOBJ_KIND_NONE)
+        return 0;
+    if (r->store == NULL)
+        return sho_error(SHOBJ_EINVAL, "rendering object @%016" PRIx64 ": this takes its store", v->oid);
+    return shobj_object(r->store, v->oid, ret_kind, NULL);
+}
+
+/* The caller's values are a copy here. */
+static void forget_kinds(shobj_value *v)
+{
+    if (v->type == SHOBJ_OBJECT)
+        v->kind = SHOBJ_KIND_NONE;
+    for (size_t i = 0; (v->type == SHOBJ_TUPLE || v->type == SHOBJ_FROZENSET) && i < v->count; i++)
+        forget_kinds((shobj_value *)&v->items[i]);
+}
+
 static int put_object(renderer *r, const shobj_value *v)
 {
-    bool is_dict = v->kind == SHOBJ_KIND_DICT;
-    if (!is_dict && v->kind != SHOBJ_KIND_LIST)
+    enum shobj_kind kind;
+    int rc = object_kind(r, v, &kind);
+    if (rc < 0)
+        return rc;
+    bool is_dict = kind == SHOBJ_KIND_DICT;
+    if (!is_dict && kind != SHOBJ_KIND_LIST)
         return sho_error(SHOBJ_ETYPE, "rendering object @%016" PRIx64 ": it is neither dict nor list", v->oid);
     if (r->depth_max > 0 && r->frame_count >= r->depth_max) {
         sho_sink_puts(&r->sink, r->form != SHOBJ_FORM_LITERAL ? "\"...\"" : is_dict ? "{...}" : "[...]");
@@ -377,7 +401,7 @@ static int put_object(renderer *r, const shobj_value *v)
     }
     size_t index;
     bool is_new;
-    int rc = note_object(r, v->oid, &index, &is_new);
+    rc = note_object(r, v->oid, &index, &is_new);
     if (rc < 0)
         return rc;
     if (!is_new && r->form == SHOBJ_FORM_DUMP)
@@ -395,7 +419,7 @@ static int put_object(renderer *r, const shobj_value *v)
     enum shape shape = is_dict ? SHAPE_DICT : SHAPE_LIST;
     if (is_dict && r->form == SHOBJ_FORM_DUMP) {
         /* Reads into the batch, which the value may point into. */
-        shobj_value object = {.type = SHOBJ_OBJECT, .kind = v->kind, .oid = v->oid};
+        shobj_value object = {.type = SHOBJ_OBJECT, .oid = v->oid};
         rc = choose_dict_shape(r, object.oid, &shape);
         if (rc < 0)
             return rc;
@@ -523,13 +547,14 @@ int shobj_render(shobj_store *store, const shobj_value *value, enum shobj_form f
     sho_sink_init(&r->sink, write, arg);
 
     /* Reading what the value refers to would overwrite a value that the store gave out. */
-    shobj_value copy;
+    shobj_value copy = *value;
     void *memory = NULL;
     int rc = 0;
-    if (value->type != SHOBJ_OBJECT && sho_value_has_object(value))
+    if (sho_value_has_object(value)) {
         rc = sho_values_copy(value, 1, &copy, &memory);
-    else
-        copy = *value;
+        if (rc == 0)
+            forget_kinds(&copy);
+    }
     if (rc == 0)
         rc = put_value(r, &copy);
     while (rc == 0 && r->frame_count > 0 && r->sink.status == 0)

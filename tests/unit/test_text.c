@@ -232,6 +232,33 @@ static void test_batches(void)
     shobj_close(store);
 }
 
+/* The kind of a given object is looked up, whatever the caller says. */
+static void test_given_kinds(void)
+{
+    shobj_store *store = check_store();
+    set(store, "/list", new_list(store));
+    set(store, "/list/-", integer(1));
+    shobj_oid list = get(store, "/list").oid;
+    for (unsigned kind = 0; kind < 256; kind++) {
+        shobj_value items[2] = {{.type = SHOBJ_OBJECT, .kind = (uint8_t)kind, .oid = list},
+                                {.type = SHOBJ_OBJECT, .kind = (uint8_t)kind, .oid = shobj_root(store)}};
+        shobj_value tuple = {.type = SHOBJ_TUPLE, .items = items, .count = 2};
+        CHECK(strcmp(render(store, &items[0], SHOBJ_FORM_LITERAL), "[1]") == 0);
+        CHECK(strcmp(render(store, &items[1], SHOBJ_FORM_DUMP), "{\"list\": [1]}") == 0);
+        CHECK(strcmp(render(store, &tuple, SHOBJ_FORM_LITERAL), "([1], {'list': [1]})") == 0);
+        CHECK_INT(items[0].kind, kind);
+    }
+
+    text t = {0};
+    shobj_value object = {.type = SHOBJ_OBJECT, .oid = list};
+    CHECK_INT(shobj_render(NULL, &object, SHOBJ_FORM_JSON, 0, 0, put, &t), SHOBJ_EINVAL);
+    object.oid++; /* another birth in the same place */
+    object.kind = SHOBJ_KIND_LIST;
+    CHECK_INT(shobj_render(store, &object, SHOBJ_FORM_JSON, 0, 0, put, &t), SHOBJ_ESTALE);
+    free(t.at);
+    shobj_close(store);
+}
+
 static void test_paths(void)
 {
     shobj_store *store = check_store();
@@ -320,6 +347,7 @@ int main(void)
     test_steps_round(&random);
     test_given_values();
     test_batches();
+    test_given_kinds();
     test_paths();
     test_addresses();
     parse("None"); /* frees the last one's memory */
