@@ -135,6 +135,21 @@ static int run_and_wait(char *const argv[], char *ret_said, size_t said_bytes, i
     return 0;
 }
 
+/* The exit code for the end of shobjfs: its own ones are those of this command, and it has said why. */
+static int mount_code(const struct call *call, const char *folder, int status)
+{
+    if (!WIFEXITED(status))
+        return fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " was killed (%s)", folder, strsignal(WTERMSIG(status)));
+    if (WEXITSTATUS(status) == 127)
+        return fail_text(call, SHOBJ_EIO, FS_PROGRAM " is missing: it belongs beside shobj, or in PATH");
+    if (WEXITSTATUS(status) > EXIT_REFUSED)
+        return fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " ended with exit code %d, which is none of its own", folder,
+                         WEXITSTATUS(status));
+    if (WEXITSTATUS(status) == EXIT_DONE && !is_ours(folder))
+        return fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " ended without mounting", folder);
+    return WEXITSTATUS(status);
+}
+
 /* shobjfs returns when it serves in the background. */
 int cmd_mount(const struct call *call)
 {
@@ -167,13 +182,9 @@ int cmd_mount(const struct call *call)
     int status;
     if (run_and_wait(argv, NULL, 0, &status) != 0)
         code = fail_errno(call, "starting " FS_PROGRAM);
-    else if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-        code = fail_text(call, SHOBJ_EIO, FS_PROGRAM " is missing: it belongs beside shobj, or in PATH");
-    else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        code = fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " failed (its message is above)", folder);
-    else if (!is_ours(folder))
-        code = fail_text(call, SHOBJ_EIO, "%s: " FS_PROGRAM " ended without mounting", folder);
-    else if (call->json) {
+    else
+        code = mount_code(call, folder, status);
+    if (code == EXIT_DONE && call->json) {
         fputs("{\"mounted\": ", stdout);
         out_json_str(folder);
         fputs("}\n", stdout);
