@@ -14,32 +14,55 @@
  */
 #include "state.h"
 
-static _Thread_local bool unlocked; /* this thread gave up the interpreter lock in shopy_unlock() */
+static _Thread_local PyThreadState *unlocked; /* by which this thread gets back the interpreter lock it gave up */
 
 PyThreadState *shopy_unlock(void)
 {
-    unlocked = true;
-    return PyEval_SaveThread();
+    return unlocked = PyEval_SaveThread();
 }
 
 void shopy_relock(PyThreadState *saved)
 {
     PyEval_RestoreThread(saved);
-    unlocked = false;
+    unlocked = NULL;
 }
 
 /* A thread that is ending detaches from its stores when Python has forgotten it already: it holds no lock then. */
-void *shopy_wait_enter(void)
+static void *wait_enter(void)
 {
-    if (unlocked || PyGILState_GetThisThreadState() == NULL)
+    if (unlocked != NULL || PyGILState_GetThisThreadState() == NULL)
         return NULL;
     return PyEval_SaveThread();
 }
 
-void shopy_wait_leave(void *saved)
+static void wait_leave(void *saved)
 {
     if (saved != NULL)
         PyEval_RestoreThread(saved);
+}
+
+/* A signal has come in the middle of a wait: its handler runs now. If that raises, the operation ends with EINTR, and
+ * shopy_raise() lets the exception go on. */
+static bool wait_interrupted(void)
+{
+    PyThreadState *saved = unlocked;
+    if (saved != NULL)
+        PyEval_RestoreThread(saved);
+    else if (PyGILState_GetThisThreadState() == NULL)
+        return false;
+    /* A handler must not run while another exception is on its way. */
+    bool raised = PyErr_Occurred() == NULL && PyErr_CheckSignals() < 0;
+    if (saved != NULL)
+        PyEval_SaveThread();
+    return raised;
+}
+
+shobj_options shopy_core_options(enum shobj_open_mode mode)
+{
+    return (shobj_options){.mode = mode,
+                           .wait_enter = wait_enter,
+                           .wait_leave = wait_leave,
+                           .wait_interrupted = wait_interrupted};
 }
 
 /* ---------------------------------------------------------------------------------------------- opening */
@@ -424,9 +447,7 @@ static PyObject *proxy_store(PyObject *self, void *closure)
 {
     (void)closure;
     Core *core = ((Proxy *)self)->core;
-    const shobj_options options = {.mode = core->readonly ? SHOBJ_OPEN_READ : SHOBJ_OPEN_WRITE,
-                                   .wait_enter = shopy_wait_enter,
-                                   .wait_leave = shopy_wait_leave};
+    const shobj_options options = shopy_core_options(core->readonly ? SHOBJ_OPEN_READ : SHOBJ_OPEN_WRITE);
     shobj_store *handle = shopy_core_enter(core);
     if (handle == NULL)
         return NULL;
@@ -465,55 +486,6 @@ PyObject *shopy_proxy_reduce(PyObject *self, PyObject *ignored)
                                (unsigned long long)proxy->oid);
     shopy_core_leave(core);
     return result;
-}
-
-/* ---------------------------------------------------------------------------------------------- running */
-
-/* True if the exception that is set only says, or may come from, that the transaction lost. */
-static bool lost_in_python(shobj_store *handle)
-{
-    return shobj_txn_is_doomed(handle) && PyErr_ExceptionMatches(PyExc_Exception);
-}
-
-static int run_once(Core *core, shobj_store *handle, shopy_step step, void *arg)
-{
-    int rc = shobj_txn_begin(handle);
-    if (rc < 0)
-        return rc;
-    unsigned depth = shobj_txn_depth(handle);
-    rc = step(handle, arg);
-    if (UNLIKELY(shobj_txn_depth(handle) != depth)) {
-        /* Python code that ran inside left a block open, or ended ours. */
-        while (shobj_txn_depth(handle) >= depth)
-            shobj_txn_abort(handle);
-        if (rc != SHOPY_RAISED)
-            PyErr_SetString(core->state->errors[ERR_TRANSACTION],
-                            "a function called during this operation left a transaction open or ended it: "
-                            "end each `with` block in the function that began it");
-        return SHOPY_RAISED;
-    }
-    if (rc == 0)
-        return shobj_txn_commit(handle);
-    if (rc == SHOPY_RAISED && depth == 1 && lost_in_python(handle)) {
-        PyErr_Clear();
-        rc = SHOBJ_ECONFLICT;
-    }
-    shobj_txn_abort(handle);
-    return rc;
-}
-
-int shopy_core_run(Core *core, shobj_store *handle, shopy_step step, void *arg)
-{
-    for (unsigned attempt = 1;; attempt++) {
-        int rc = run_once(core, handle, step, arg);
-        if (LIKELY(rc != SHOBJ_ECONFLICT) || shobj_txn_depth(handle) > 0)
-            return rc;
-        PyThreadState *saved = shopy_unlock();
-        shobj_txn_backoff(handle, attempt);
-        shopy_relock(saved);
-        if (PyErr_CheckSignals() < 0)
-            return SHOPY_RAISED;
-    }
 }
 
 static PyType_Slot core_slots[] = {

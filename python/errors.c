@@ -1,7 +1,7 @@
 /*
  * errors.c: one table of the exception classes, one from the library's error numbers to them.
  *
- * Each class is an Error, so that `except shobj.Error` catches all of the product's own, and also the class
+ * Each class but Retry is an Error, so that `except shobj.Error` catches all of the product's own, and also the class
  * that Python users catch for the like (FileNotFoundError, LookupError ...). Numbers whose meaning is that of a
  * native exception (a missing key, a wrong type) raise the native class itself.
  */
@@ -13,14 +13,15 @@ struct class_row {
     const char *name;
     const char *doc;
     enum shopy_error parent; /* itself: no parent among ours */
-    PyObject **native;       /* second base, or NULL */
+    PyObject **native;       /* second base, or the only one; or NULL */
 };
 
 /* The rows stand in the order of enum shopy_error. */
 static const struct class_row *class_rows(int *ret_count)
 {
     static const struct class_row rows[] = {
-        [ERR_ERROR] = {"shobj.Error", "What every error class of shobj has for a base.", ERR_ERROR, NULL},
+        [ERR_ERROR] = {"shobj.Error", "What every error class of shobj has for a base.", ERR_ERROR,
+                       &PyExc_Exception},
         [ERR_NOT_FOUND] = {"shobj.StoreNotFoundError", "There is no store of that name.", ERR_ERROR,
                            &PyExc_FileNotFoundError},
         [ERR_EXISTS] = {"shobj.StoreExistsError", "A store of that name exists already.", ERR_ERROR,
@@ -44,6 +45,8 @@ static const struct class_row *class_rows(int *ret_count)
                           NULL},
         [ERR_TIMEOUT] = {"shobj.TransactionTimeout", "The transaction did not commit in the time given.",
                          ERR_TRANSACTION, &PyExc_TimeoutError},
+        [ERR_RETRY] = {"shobj.Retry", "How retry() leaves the body of a transaction; no error, to be let pass.", ERR_RETRY,
+                       &PyExc_BaseException},
     };
     *ret_count = (int)(sizeof rows / sizeof rows[0]);
     return rows;
@@ -55,8 +58,13 @@ int shopy_errors_init(PyObject *module, module_state *state)
     const struct class_row *rows = class_rows(&count);
     for (int i = 0; i < count; i++) {
         const struct class_row *row = &rows[i];
-        PyObject *base = (int)row->parent == i ? PyExc_Exception : state->errors[row->parent];
-        PyObject *bases = row->native ? PyTuple_Pack(2, base, *row->native) : PyTuple_Pack(1, base);
+        PyObject *bases;
+        if ((int)row->parent == i)
+            bases = PyTuple_Pack(1, *row->native);
+        else if (row->native != NULL)
+            bases = PyTuple_Pack(2, state->errors[row->parent], *row->native);
+        else
+            bases = PyTuple_Pack(1, state->errors[row->parent]);
         if (bases == NULL)
             return -1;
         PyObject *class = PyErr_NewExceptionWithDoc(row->name, row->doc, bases, NULL);
@@ -95,6 +103,7 @@ static PyObject *class_of(module_state *state, int error)
     case SHOBJ_ELIMIT: return state->errors[ERR_ERROR];
     case SHOBJ_EIO: return PyExc_OSError;
     case SHOBJ_EABORTED: return state->errors[ERR_TRANSACTION];
+    case SHOBJ_EINTR: return PyExc_InterruptedError;
     default: return state->errors[ERR_ERROR];
     }
 }
@@ -131,7 +140,7 @@ PyObject *shopy_raise(module_state *state, int error)
 
 PyObject *shopy_raise_path(module_state *state, int error, PyObject *path)
 {
-    if (error == SHOPY_RAISED)
+    if (error == SHOPY_RAISED || (error == SHOBJ_EINTR && PyErr_Occurred()))
         return NULL;
     PyObject *message = message_of(error);
     if (message == NULL)

@@ -157,7 +157,7 @@ static PyObject *open_store(PyObject *module, PyObject *const *args, Py_ssize_t 
         PyErr_SetString(PyExc_TypeError, "open_store() needs a path");
         return NULL;
     }
-    shobj_options options = {.wait_enter = shopy_wait_enter, .wait_leave = shopy_wait_leave};
+    shobj_options options = shopy_core_options(SHOBJ_OPEN_CREATE);
     if (flag_argument(given[1], &options.mode) < 0 || size_argument(given[2], "size", &options.size) < 0 ||
         size_argument(given[3], "max_size", &options.max_size) < 0 || mode_argument(given[4], &options.file_mode) < 0 ||
         code_argument(given[5]) < 0)
@@ -245,7 +245,7 @@ static Core *core_for(module_state *state, const char *path, const uint8_t *uuid
     Core *core = shopy_core_find(state, uuid);
     if (core != NULL)
         return core;
-    shobj_options options = {.mode = SHOBJ_OPEN_WRITE, .wait_enter = shopy_wait_enter, .wait_leave = shopy_wait_leave};
+    shobj_options options = shopy_core_options(SHOBJ_OPEN_WRITE);
     core = shopy_core_open(state, path, &options);
     if (core == NULL && PyErr_ExceptionMatches(PyExc_PermissionError)) {
         PyErr_Clear();

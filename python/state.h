@@ -52,6 +52,7 @@ enum shopy_error {
     ERR_TRANSACTION,
     ERR_CONFLICT,
     ERR_TIMEOUT,
+    ERR_RETRY, /* of retry() */
     ERR_COUNT
 };
 
@@ -113,9 +114,6 @@ PyTypeObject *shopy_type_new(PyObject *module, PyType_Spec *spec, bool public);
 /* Gives up the interpreter lock around a call into the library that may take long; the hooks know of it. */
 PyThreadState *shopy_unlock(void);
 void shopy_relock(PyThreadState *saved);
-
-void *shopy_wait_enter(void);
-void shopy_wait_leave(void *saved);
 
 #if PY_VERSION_HEX < 0x030C0000
 static inline int shopy_gc_pause(void)
@@ -183,6 +181,8 @@ struct Core {
 #endif
 };
 
+/* Options for it: the mode, and the hooks around waits. */
+shobj_options shopy_core_options(enum shobj_open_mode mode);
 /* Opens a heap file and finds or makes its core (a new reference). NULL with an exception. */
 Core *shopy_core_open(module_state *state, const char *name, const shobj_options *options);
 /* Undoes one opening; unmaps with the last. */
@@ -227,14 +227,10 @@ PyObject *shopy_proxy_reduce(PyObject *self, PyObject *ignored);
 extern PyGetSetDef shopy_proxy_getset[]; /* of every proxy type */
 extern PyMemberDef shopy_proxy_members[];
 
-/* Runs step as an internal transaction (inside a user's, as a nested block) until it commits. step returns 0, a
- * library error or SHOPY_RAISED; so does this. Between shopy_core_enter() and shopy_core_leave(). */
-typedef int (*shopy_step)(shobj_store *handle, void *arg);
-int shopy_core_run(Core *core, shobj_store *handle, shopy_step step, void *arg);
-
 /* ---------------------------------------------------------------------------------------------- errors */
 
-/* Sets the exception for a library error from its message; does nothing for SHOPY_RAISED. Returns NULL. */
+/* Sets the exception for a library error from its message; does nothing for SHOPY_RAISED, nor for an interruption, whose
+ * exception is set. Returns NULL. */
 PyObject *shopy_raise(module_state *state, int error);
 /* The same for an error about a file: errno and file name are set where the class has them. */
 PyObject *shopy_raise_path(module_state *state, int error, PyObject *path);
@@ -417,11 +413,17 @@ PyObject *shopy_proxy_repr(PyObject *self);
 
 /* ---------------------------------------------------------------------------------------------- txn */
 
+/* Runs step as a transaction (inside another, as a nested block) until it commits. step returns 0, a library error or
+ * SHOPY_RAISED; so does this. Between shopy_core_enter() and shopy_core_leave(). */
+typedef int (*shopy_step)(shobj_store *handle, void *arg);
+int shopy_core_run(Core *core, shobj_store *handle, shopy_step step, void *arg);
+
 /* Called as methods of Store, whose core they get. */
 PyObject *shopy_atomic(Core *core, PyObject *const *args, Py_ssize_t count, PyObject *names);
 PyObject *shopy_run(Core *core, PyObject *const *args, Py_ssize_t count, PyObject *names);
 PyObject *shopy_attempts(Core *core, PyObject *const *args, Py_ssize_t count, PyObject *names);
-PyObject *shopy_transaction(Core *core);
+PyObject *shopy_or_else(Core *core, PyObject *const *args, Py_ssize_t count, PyObject *names);
+PyObject *shopy_transaction(Core *core, PyObject *const *args, Py_ssize_t count, PyObject *names);
 
 /* ---------------------------------------------------------------------------------------------- store */
 

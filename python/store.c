@@ -371,11 +371,16 @@ static PyObject *store_attempts(PyObject *self, PyObject *const *args, Py_ssize_
     return core ? shopy_attempts(core, args, count, names) : NULL;
 }
 
-static PyObject *store_transaction(PyObject *self, PyObject *ignored)
+static PyObject *store_or_else(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    (void)ignored;
     Core *core = open_core(self);
-    return core ? shopy_transaction(core) : NULL;
+    return core ? shopy_or_else(core, args, count, names) : NULL;
+}
+
+static PyObject *store_transaction(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Core *core = open_core(self);
+    return core ? shopy_transaction(core, args, count, names) : NULL;
 }
 
 /* ---------------------------------------------------------------------------------------------- the type */
@@ -437,26 +442,35 @@ static PyMethodDef store_methods[] = {
      "A list with a dict for each attached thread: session, process, pid, tid, alive, self, state, seq, commits,\n"
      "conflicts, attached_ns, began_ns, held_count."},
     {"atomic", FAST(store_atomic), METH_FASTCALL | METH_KEYWORDS,
-     "atomic($self, function=None, /, *, tries=None, timeout=None)\n--\n\n"
+     "atomic($self, function=None, /, *, tries=None, timeout=None, readonly=False)\n--\n\n"
      "Decorator: each call of the function is a transaction, run again until it commits.\n\n"
-     "Use it as @store.atomic or @store.atomic(tries=..., timeout=...). An exception undoes the transaction and goes\n"
-     "through, unless the attempt had met a conflict: then it is dropped with it. Inside another transaction the call\n"
-     "is a nested block. The function must change shared objects only.\n"
-     "After `tries` attempts that lost: ConflictError; after `timeout` seconds: TransactionTimeout."},
+     "Use it as @store.atomic or @store.atomic(timeout=...). An exception undoes the transaction and goes through,\n"
+     "unless the attempt had met a conflict: then it is dropped with it. Inside another transaction the call is a\n"
+     "nested block. The function must change shared objects only: see retry(), on_commit() and on_abort() of the module.\n"
+     "tries: after so many executions that lost, ConflictError.\n"
+     "timeout: seconds, for waiting in retry() and for others and for executions that lose; after it TransactionTimeout.\n"
+     "Of nested blocks the earliest counts. What need not wait succeeds even then.\n"
+     "readonly: changing anything raises ReadOnlyError. Inside another transaction that one's counts."},
     {"run", FAST(store_run), METH_FASTCALL | METH_KEYWORDS,
-     "run($self, function, /, *args, **keywords)\n--\n\nCalls the function as a transaction until it commits; see "
-     "atomic()."},
+     "run($self, function, /, *args, tries=None, timeout=None, readonly=False, **keywords)\n--\n\n"
+     "Calls the function with the other arguments as a transaction until it commits; see atomic()."},
+    {"or_else", FAST(store_or_else), METH_FASTCALL | METH_KEYWORDS,
+     "or_else($self, first, second, /, *, tries=None, timeout=None, readonly=False)\n--\n\n"
+     "A transaction, or inside one a nested block, that calls first(), or, if that says retry(), undoes what it did and\n"
+     "calls second(). If both say so it waits for a change of anything that either has read. Returns the result of\n"
+     "the one that did not. tries, timeout, readonly: see atomic()."},
     {"attempts", FAST(store_attempts), METH_FASTCALL | METH_KEYWORDS,
-     "attempts($self, /, *, tries=None, timeout=None)\n--\n\n"
+     "attempts($self, /, *, tries=None, timeout=None, readonly=False)\n--\n\n"
      "The loop form of atomic(), for code that is not a function:\n\n"
      "    for attempt in store.attempts():\n"
      "        with attempt:\n"
      "            ...\n\n"
      "Do not leave the body by break or return: an attempt that lost could not be repeated."},
-    {"transaction", store_transaction, METH_NOARGS,
-     "transaction($self, /)\n--\n\n"
+    {"transaction", FAST(store_transaction), METH_FASTCALL | METH_KEYWORDS,
+     "transaction($self, /, *, timeout=None, readonly=False)\n--\n\n"
      "One attempt at a transaction, for a `with` statement: ConflictError at its end if it lost against another one.\n"
-     "Inside another transaction a nested block: an exception that leaves it undoes it alone."},
+     "Inside another transaction a nested block: an exception that leaves it undoes it alone.\n"
+     "timeout, readonly: see atomic()."},
     {"__reduce__", store_reduce, METH_NOARGS, "__reduce__($self, /)\n--\n\nPickles as the path, to be opened again."},
     {NULL, NULL, 0, NULL},
 };

@@ -11,8 +11,8 @@
 typedef struct Attempts {
     PyObject_HEAD
     Core *core;
-    struct limits limits;
-    struct attempts_made made;
+    struct terms terms;
+    struct course course;
     PyObject *last; /* the Transaction given out last, or NULL */
     bool over;
 } Attempts;
@@ -23,11 +23,12 @@ typedef struct Transaction {
     struct block block;
     unsigned long thread;
     Attempts *attempts; /* the loop that it is an attempt of, until it ends; or NULL */
-    bool undo;          /* abort() was called */
-    bool lost;
+    struct terms terms;
+    bool undo;            /* abort() was called */
+    enum outcome outcome; /* of an attempt; until it has ended, DONE */
 } Transaction;
 
-static Transaction *transaction_new(Core *core, Attempts *attempts)
+static Transaction *transaction_new(Core *core, Attempts *attempts, const struct terms *terms)
 {
     module_state *state = core->state;
     Transaction *self = (Transaction *)state->transaction_type->tp_alloc(state->transaction_type, 0);
@@ -35,13 +36,21 @@ static Transaction *transaction_new(Core *core, Attempts *attempts)
         return NULL;
     self->core = (Core *)Py_NewRef((PyObject *)core);
     self->attempts = (Attempts *)Py_XNewRef((PyObject *)attempts);
+    self->terms = *terms;
     self->block.state = BLOCK_NEW;
     return self;
 }
 
-PyObject *shopy_transaction(Core *core)
+PyObject *shopy_transaction(Core *core, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    return (PyObject *)transaction_new(core, NULL);
+    static const char *const names[] = {"timeout", "readonly", NULL};
+    PyObject *given[2];
+    struct terms terms;
+    if (shopy_arguments("transaction", args, count, keywords, names, 0, given) < 0 ||
+        shopy_terms_parse(NULL, given[0], given[1], &terms) < 0)
+        return NULL;
+    terms.once = true;
+    return (PyObject *)transaction_new(core, NULL, &terms);
 }
 
 static int wrong_state(Transaction *self, const char *message)
@@ -59,23 +68,43 @@ static PyObject *transaction_enter(PyObject *self, PyObject *ignored)
         return NULL;
     }
     transaction->thread = PyThread_get_thread_ident();
-    if (shopy_block_begin(transaction->core, &transaction->block, self) < 0)
+    struct course own;
+    struct course *course = &own;
+    if (transaction->attempts != NULL)
+        course = &transaction->attempts->course;
+    else
+        shopy_course_begin(&own, &transaction->terms);
+    if (shopy_block_begin(transaction->core, &transaction->block, self, &transaction->terms, course) < 0)
         return NULL;
     return Py_NewRef(self);
 }
 
-/* The body of `with` is over: with an exception type, by that exception, which is not set now. */
+/* The body of `with` is over: with an exception, which is not set now, or with None. FAILED leaves the exception set that
+ * is to be raised, or none if that of the body is to go on. */
 static enum outcome transaction_end(Transaction *self, PyObject *exception)
 {
     Core *core = self->core;
     bool failed = exception != Py_None;
-    if (self->undo && !failed && shopy_block_undo(core, &self->block))
-        return DONE;
+    if (self->undo && !failed) {
+        enum outcome outcome = shopy_block_undo(core, &self->block);
+        if (outcome != LOST)
+            return outcome;
+    }
     if (failed)
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
     enum outcome outcome = shopy_block_end(core, &self->block, failed);
-    if (failed && outcome == FAILED)
-        PyErr_Clear(); /* it goes on by itself */
+    if (!failed || outcome != FAILED)
+        return outcome;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    bool same = value == exception;
+    if (same) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    } else {
+        PyErr_Restore(type, value, traceback);
+    }
     return outcome;
 }
 
@@ -93,15 +122,15 @@ static PyObject *transaction_exit(PyObject *self, PyObject *const *args, Py_ssiz
         wrong_state(transaction, "a transaction belongs to the thread that began it: end it there");
         return NULL;
     }
-    bool failed = args[1] != Py_None;
     enum outcome outcome = transaction_end(transaction, args[1]);
     bool in_loop = transaction->attempts != NULL;
+    bool again = outcome == LOST || outcome == AGAIN;
     if (in_loop)
-        transaction->attempts->over = outcome != LOST;
+        transaction->attempts->over = !again;
     Py_CLEAR(transaction->attempts); /* the loop refers to this: no cycle is left */
-    if (outcome != LOST)
-        return outcome == DONE || failed ? Py_NewRef(Py_False) : NULL;
-    transaction->lost = true;
+    if (!again)
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+    transaction->outcome = outcome;
     if (in_loop)
         return Py_NewRef(Py_True);
     if (PyErr_GivenExceptionMatches(args[1], transaction->core->state->errors[ERR_CONFLICT]))
@@ -113,16 +142,24 @@ static PyObject *transaction_exit(PyObject *self, PyObject *const *args, Py_ssiz
     return NULL;
 }
 
+/* False with TransactionError unless it is open, and on this thread. */
+static bool check_open(Transaction *self, const char *method)
+{
+    if (self->block.state == BLOCK_OPEN && self->thread == PyThread_get_thread_ident())
+        return true;
+    PyErr_Format(self->core->state->errors[ERR_TRANSACTION],
+                 "this transaction is not open on this thread: call %s() inside its `with` block", method);
+    return false;
+}
+
 static PyObject *transaction_abort(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
     Transaction *transaction = (Transaction *)self;
     struct block *block = &transaction->block;
-    if (block->state != BLOCK_OPEN || transaction->thread != PyThread_get_thread_ident()) {
-        wrong_state(transaction, "this transaction is not open on this thread: call abort() inside its `with` block");
+    if (!check_open(transaction, "abort"))
         return NULL;
-    }
-    if (!shopy_block_is_top(block)) {
+    if (shopy_block_top() != block) {
         wrong_state(transaction, "another block is open inside this transaction: end it before abort()");
         return NULL;
     }
@@ -130,6 +167,25 @@ static PyObject *transaction_abort(PyObject *self, PyObject *ignored)
         return NULL;
     transaction->undo = true;
     Py_RETURN_NONE;
+}
+
+static PyObject *add_hook(PyObject *self, bool on_commit, PyObject *const *args, Py_ssize_t count)
+{
+    Transaction *transaction = (Transaction *)self;
+    const char *name = on_commit ? "on_commit" : "on_abort";
+    if (!check_open(transaction, name) || shopy_hook_add(&transaction->block.hooks, on_commit, name, args, count) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *transaction_on_commit(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    return add_hook(self, true, args, count);
+}
+
+static PyObject *transaction_on_abort(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    return add_hook(self, false, args, count);
 }
 
 static int transaction_traverse(PyObject *self, visitproc visit, void *arg)
@@ -147,7 +203,7 @@ static int transaction_clear(PyObject *self)
     return 0;
 }
 
-/* Never while its block is on the stack, which holds it. */
+/* Never while its block is on the stack, which holds it: it has no hooks. */
 static void transaction_dealloc(PyObject *self)
 {
     Transaction *transaction = (Transaction *)self;
@@ -168,6 +224,12 @@ static PyMethodDef transaction_methods[] = {
     {"abort", transaction_abort, METH_NOARGS,
      "abort($self, /)\n--\n\n"
      "Undoes what the block did so far; what it does until its end will be undone as well. No exception is raised."},
+    {"on_commit", FAST(transaction_on_commit), METH_FASTCALL,
+     "on_commit($self, function, /, *args)\n--\n\n"
+     "Has function(*args) called once this block, and those around it, have committed; see shobj.on_commit()."},
+    {"on_abort", FAST(transaction_on_abort), METH_FASTCALL,
+     "on_abort($self, function, /, *args)\n--\n\n"
+     "Has function(*args) called when this block, or one around it, was undone; see shobj.on_abort()."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -191,18 +253,18 @@ static PyType_Spec transaction_spec = {
 
 PyObject *shopy_attempts(Core *core, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
 {
-    static const char *const names[] = {"tries", "timeout", NULL};
-    PyObject *given[2];
-    struct limits limits;
+    static const char *const names[] = {"tries", "timeout", "readonly", NULL};
+    PyObject *given[3];
+    struct terms terms;
     if (shopy_arguments("attempts", args, count, keywords, names, 0, given) < 0 ||
-        shopy_limits_parse(given[0], given[1], &limits) < 0)
+        shopy_terms_parse(given[0], given[1], given[2], &terms) < 0)
         return NULL;
     module_state *state = core->state;
     Attempts *self = (Attempts *)state->attempts_type->tp_alloc(state->attempts_type, 0);
     if (self == NULL)
         return NULL;
     self->core = (Core *)Py_NewRef((PyObject *)core);
-    self->limits = limits;
+    self->terms = terms;
     return (PyObject *)self;
 }
 
@@ -213,19 +275,20 @@ static PyObject *attempts_next(PyObject *self)
         return NULL;
     Transaction *last = (Transaction *)attempts->last;
     if (last == NULL) {
-        attempts->made.began_ns = shopy_now_ns();
-    } else if (!last->lost) {
+        shopy_course_begin(&attempts->course, &attempts->terms);
+    } else if (last->outcome == DONE) {
         attempts->over = true;
         wrong_state(last, "the attempt was not used: the body of the loop is `with attempt:` and what belongs to it");
         return NULL;
     } else {
+        bool lost = last->outcome == LOST;
         Py_CLEAR(attempts->last);
-        if (shopy_attempt_next(attempts->core, &attempts->limits, &attempts->made) < 0) {
+        if (lost && shopy_course_next(attempts->core, &attempts->terms, &attempts->course) < 0) {
             attempts->over = true;
             return NULL;
         }
     }
-    Transaction *fresh = transaction_new(attempts->core, attempts);
+    Transaction *fresh = transaction_new(attempts->core, attempts, &attempts->terms);
     attempts->last = Py_XNewRef((PyObject *)fresh);
     return (PyObject *)fresh;
 }
@@ -251,7 +314,7 @@ static void attempts_finalize(PyObject *self)
 {
     Attempts *attempts = (Attempts *)self;
     Transaction *last = (Transaction *)attempts->last;
-    if (attempts->over || last == NULL || !last->lost)
+    if (attempts->over || last == NULL || last->outcome != LOST)
         return;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);

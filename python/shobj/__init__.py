@@ -11,6 +11,11 @@
         accounts[a] -= n
         accounts[b] += n
 
+    @store.atomic
+    def wait_until_rich(a):
+        if store.root["accounts"][a] < 1000:
+            shobj.retry()           # sleeps until something read here changes
+
 Everything is in the extension module; see open_store(), Store, Dict and List.
 """
 
@@ -29,6 +34,7 @@ from shobj._shobj import (
     List,
     NotShareableError,
     ReadOnlyError,
+    Retry,
     StaleObjectError,
     Store,
     StoreClosedError,
@@ -41,7 +47,10 @@ from shobj._shobj import (
     VersionMismatchError,
     __version__,
     list_stores,
+    on_abort,
+    on_commit,
     open_store,
+    retry,
     to_native,
     unlink,
 )
@@ -58,6 +67,7 @@ __all__ = [
     "List",
     "NotShareableError",
     "ReadOnlyError",
+    "Retry",
     "StaleObjectError",
     "Store",
     "StoreClosedError",
@@ -70,7 +80,10 @@ __all__ = [
     "VersionMismatchError",
     "__version__",
     "list_stores",
+    "on_abort",
+    "on_commit",
     "open_store",
+    "retry",
     "to_native",
     "unlink",
 ]

@@ -90,7 +90,7 @@ def check_signature(name, definitions, thing, bound):
     if bound and names and names[0] in ("self", "$self"):
         kinds, names = kinds[1:], names[1:]
     for definition in definitions:
-        positional, keyword_only, _, _ = parameters(definition, bound)
+        positional, keyword_only, _, keywords = parameters(definition, bound)
         real_keyword_only = [n for n, k in zip(names, kinds, strict=True) if k is inspect.Parameter.KEYWORD_ONLY]
         real_positional = [
             n
@@ -98,7 +98,8 @@ def check_signature(name, definitions, thing, bound):
             if k in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         ]
         takes_rest = inspect.Parameter.VAR_POSITIONAL in kinds
-        assert keyword_only == real_keyword_only, name
+        if not (keywords and ast.unparse(keywords.annotation).endswith(".kwargs")):  # a ParamSpec allows no others
+            assert keyword_only == real_keyword_only, name
         if not takes_rest and not name.startswith("__"):
             assert positional == real_positional[: len(positional)], name
 
