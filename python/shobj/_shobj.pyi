@@ -215,7 +215,13 @@ class Store:
     ) -> _F: ...
     @overload
     def atomic(
-        self, function: None = None, /, *, tries: int | None = None, timeout: float | None = None, readonly: bool = False
+        self,
+        function: None = None,
+        /,
+        *,
+        tries: int | None = None,
+        timeout: float | None = None,
+        readonly: bool = False,
     ) -> Callable[[_F], _F]: ...
     @overload
     def run(self, function: Callable[_P, _T], /, *args: _P.args, **keywords: _P.kwargs) -> _T: ...

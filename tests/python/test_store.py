@@ -232,10 +232,11 @@ def corrupt(data):
 
 def newer(path):
     """A heap whose layout version, wherever it is in the superblock, is another one."""
-    shobj.open_store(path, "n").close()
+    with shobj.open_store(path, "n") as store:
+        version = store.stat()["layout_version"]
     with open(path, "r+b") as file:
         head = bytearray(file.read(64))
-        at = head.find((1).to_bytes(4, "little"), 8)
+        at = head.find(version.to_bytes(4, "little"), 8)
         head[at : at + 4] = (77).to_bytes(4, "little")
         file.seek(0)
         file.write(head)
