@@ -10,15 +10,16 @@
  *
  * A worker writes lines to DIRECTORY/worker-N by write(2), so that its death loses none:
  *
- *     T invoked kind op op ... .      an attempt, before its commit is asked for (kind t: transaction, s: single operation)
- *     E ended ok|failed .             how the attempt ended
- *     D died                          the process is dead (from its parent); the next lines are of another one
+ *     T invoked kind op op ... .   an attempt, before its commit is asked for (t: transaction, s: single operation)
+ *     E ended ok|failed .          how the attempt ended
+ *     D died .                     the process is dead (from its parent); the next lines are of another one
  *
  * and the operations, with K the number of a list or register and V numbers of 8 hexadecimal digits:
  *
- *     a:K:V[V...]  appended        r:K:V[V...]  all of a list        l:K:V  its last element    c:K:V  cleared, then appended V
- *     p:K:V[V...]  its beginning   g:K:V  read a register            w:K:V  set it
- *     {  begin, }  end, !  undoing of a nested block
+ *     a:K:V[V...]   appended             c:K:V   cleared, then appended V
+ *     r:K:V[V...]   all of a list        l:K:V   its last element         p:K:V[V...]   its beginning
+ *     g:K:V         read a register      w:K:V   set it
+ *     {  }  !       begin, end, undoing of a nested block
  *
  * An attempt whose E line is missing may have happened or not. The parent kills some workers with SIGKILL and replaces
  * them, and stops some for a few milliseconds. In the end it writes down all of the store as one more transaction.
@@ -29,7 +30,7 @@
 #include <sys/wait.h>
 #include <fcntl.h>
 
-#include "torture.h"
+#include "numbers.h"
 
 const char torture_name[] = "history";
 static const char usage[] = "history DIRECTORY [SECONDS [SEED [WORKERS [EVERY_US [BYTES]]]]]";
@@ -40,7 +41,6 @@ enum {
     REGISTERS_MAX = 48,
     INCARNATIONS_MAX = 4095, /* numbers have 12 bits for who drew them */
     COUNT_BITS = 20,
-    PADDING_MAX = 60,
     READ_MAX = 48, /* elements of one call */
     NESTING_MAX = 3
 };
@@ -55,81 +55,6 @@ static struct {
 /* Bytes of history written by all, outside the store. */
 static _Atomic uint64_t *written;
 static char path[300];
-
-/* ---------------------------------------------------------------------------------------------- numbers as values */
-
-/* The value in the store that stands for a number: of various types and sizes. *room holds what it points to. */
-struct value_room {
-    char text[PADDING_MAX + 16];
-    shobj_value items[2];
-};
-
-static size_t padded(uint32_t number, char *text)
-{
-    size_t padding = number / 8 % PADDING_MAX;
-    snprintf(text, 9, "%08" PRIx32, number);
-    memset(text + 8, 'a' + (int)(number % 26), padding);
-    return 8 + padding;
-}
-
-static shobj_value value_of(uint32_t number, struct value_room *room)
-{
-    switch (number % 8) {
-    case 0:
-    case 1:
-    case 2:
-    case 3:
-        return int_value(number);
-    case 4:
-        return (shobj_value){.type = SHOBJ_FLOAT, .f = number + 0.25};
-    case 5:
-    case 6:
-        return (shobj_value){.type = number % 8 == 5 ? SHOBJ_STR : SHOBJ_BYTES,
-                             .data = room->text,
-                             .count = padded(number, room->text)};
-    default:
-        room->items[0] = int_value(number);
-        room->items[1] = (shobj_value){.type = SHOBJ_STR, .data = room->text, .count = padded(number, room->text)};
-        return (shobj_value){.type = SHOBJ_TUPLE, .items = room->items, .count = 2};
-    }
-}
-
-static bool same_value(const shobj_value *a, const shobj_value *b)
-{
-    if (a->type != b->type)
-        return false;
-    switch (a->type) {
-    case SHOBJ_INT:
-        return a->i == b->i;
-    case SHOBJ_FLOAT:
-        return a->f == b->f;
-    case SHOBJ_TUPLE:
-        return a->count == 2 && b->count == 2 && same_value(&a->items[0], &b->items[0]) &&
-               same_value(&a->items[1], &b->items[1]);
-    default:
-        return a->count == b->count && memcmp(a->data, b->data, a->count) == 0;
-    }
-}
-
-/* The number that a value stands for; 0 if it is not whole. */
-static uint32_t number_of(const shobj_value *value)
-{
-    struct value_room room;
-    char digits[9] = {0};
-    uint32_t number = 0;
-    if (value->type == SHOBJ_INT) {
-        number = (uint32_t)value->i;
-    } else if (value->type == SHOBJ_FLOAT) {
-        number = value->f >= 0 && value->f < UINT32_MAX ? (uint32_t)value->f : 0;
-    } else if (value->type == SHOBJ_TUPLE && value->count == 2 && value->items[0].type == SHOBJ_INT) {
-        number = (uint32_t)value->items[0].i;
-    } else if ((value->type == SHOBJ_STR || value->type == SHOBJ_BYTES) && value->count >= 8) {
-        memcpy(digits, value->data, 8);
-        number = (uint32_t)strtoul(digits, NULL, 16);
-    }
-    shobj_value whole = value_of(number, &room);
-    return same_value(value, &whole) ? number : 0;
-}
 
 /* ---------------------------------------------------------------------------------------------- a worker */
 
@@ -724,7 +649,8 @@ static void go_on(struct victim *victims, unsigned workers)
         }
 }
 
-static int storm(const char *directory, double seconds, uint64_t seed, unsigned workers, unsigned every_us, uint64_t bytes_max)
+static int storm(const char *directory, double seconds, uint64_t seed, unsigned workers, unsigned every_us,
+                 uint64_t bytes_max)
 {
     struct victim victims[WORKERS_MAX];
     uint32_t incarnation = 1;

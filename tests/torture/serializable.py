@@ -474,8 +474,8 @@ def components(graph: list[list[int]]) -> list[list[int]]:
 def shortest_cycle(
     graph: list[list[int]], inside: set[int], kinds: set[int], single: bool
 ) -> list[tuple[int, int]] | None:
-    """A shortest cycle of edges of these kinds; single: with one rw edge more, where it starts. Its nodes, each with the
-    kind of the edge that leads on."""
+    """A shortest cycle of edges of these kinds; single: with one rw edge more, where it starts. Its nodes, each with
+    the kind of the edge that leads on."""
     best = None
     for start in sorted(inside)[:2000]:
         firsts = [e for e in graph[start] if e >> 2 in inside and ((e & 3 == RW) if single else (e & 3 in kinds))]
@@ -574,7 +574,8 @@ CASES: dict[str, tuple[set[str], list[str]]] = {
         [
             f"T 3 t a:0:{A} g:0:000000f0 w:0:{B} .\nE 9 ok .\nT 10 s p:0:{L0}{A} .\nE 11 ok .\n",
             f"T 4 t l:0:{L0} g:0:000000f0 .\nE 8 ok .\n"
-            f"T 10 t r:0:{L0}{A} {{ a:0:{C} r:0:{L0}{A}{C} ! r:0:{L0}{A} c:0:{D} .\nE 12 ok .\nT 13 t r:0:{D} l:0:{D} .\nE 14 ok .\n",
+            f"T 10 t r:0:{L0}{A} {{ a:0:{C} r:0:{L0}{A}{C} ! r:0:{L0}{A} c:0:{D} .\nE 12 ok .\n"
+            f"T 13 t r:0:{D} l:0:{D} .\nE 14 ok .\n",
         ],
     ),
     "an unfinished attempt that happened, and one that did not": (
