@@ -366,14 +366,20 @@ static int read_batch(renderer *r, frame *f)
 
 /* ---- the walk */
 
-/* What the store gave out tells its kind; what came from the caller is looked up. */
+static int fail_without_store(shobj_oid oid)
+{
+    return sho_error(SHOBJ_EINVAL, "rendering object @%016" PRIx64 ": this takes its store", oid);
+}
+
+/* What the store gave out tells its kind; what came from the caller is looked up. Without a store nothing is read: objects
+ * then can be told by the kind they carry, and not be opened. */
 static int object_kind(const renderer *r, const shobj_value *v, enum shobj_kind *ret_kind)
 {
     *ret_kind = (enum shobj_kind)v->kind;
     if (*ret_kind != SHOBJ_KIND_NONE)
         return 0;
     if (r->store == NULL)
-        return sho_error(SHOBJ_EINVAL, "rendering object @%016" PRIx64 ": this takes its store", v->oid);
+        return fail_without_store(v->oid);
     return shobj_object(r->store, v->oid, ret_kind, NULL);
 }
 
@@ -399,6 +405,8 @@ static int put_object(renderer *r, const shobj_value *v)
         sho_sink_puts(&r->sink, r->form != SHOBJ_FORM_LITERAL ? "\"...\"" : is_dict ? "{...}" : "[...]");
         return 0;
     }
+    if (r->store == NULL)
+        return fail_without_store(v->oid);
     size_t index;
     bool is_new;
     rc = note_object(r, v->oid, &index, &is_new);
@@ -552,7 +560,7 @@ int shobj_render(shobj_store *store, const shobj_value *value, enum shobj_form f
     int rc = 0;
     if (sho_value_has_object(value)) {
         rc = sho_values_copy(value, 1, &copy, &memory);
-        if (rc == 0)
+        if (rc == 0 && store != NULL)
             forget_kinds(&copy);
     }
     if (rc == 0)

@@ -252,8 +252,12 @@ static void test_given_kinds(void)
     text t = {0};
     shobj_value object = {.type = SHOBJ_OBJECT, .oid = list};
     CHECK_INT(shobj_render(NULL, &object, SHOBJ_FORM_JSON, 0, 0, put, &t), SHOBJ_EINVAL);
-    object.oid++; /* another birth in the same place */
     object.kind = SHOBJ_KIND_LIST;
+    CHECK_INT(shobj_render(NULL, &object, SHOBJ_FORM_JSON, 0, 0, put, &t), SHOBJ_EINVAL);
+    shobj_value around = {.type = SHOBJ_TUPLE, .items = &object, .count = 1};
+    CHECK_INT(shobj_render(NULL, &around, SHOBJ_FORM_LITERAL, 0, 1, put, &t), 0);
+    CHECK(strcmp(t.at, "([...],)") == 0);
+    object.oid++; /* another birth in the same place */
     CHECK_INT(shobj_render(store, &object, SHOBJ_FORM_JSON, 0, 0, put, &t), SHOBJ_ESTALE);
     free(t.at);
     shobj_close(store);
