@@ -156,6 +156,7 @@ static int measure(shobj_store *store, entry *e)
 static int reader_next(reader *r)
 {
     reader_clear(r);
+    patience_renew(r->store);
     int rc = take_batch(r);
     for (size_t i = 0; i < r->count && rc == 0; i++)
         rc = measure(r->store, &r->entries[i]);

@@ -138,13 +138,17 @@ static int open_named(const struct call *call, shobj_options *options, shobj_sto
     char *name = strndup(call->operands[0], bytes);
     if (name == NULL)
         return fail_errno(call, "opening a store");
+    options->wait_interrupted = patience_is_interrupted;
     rc = shobj_open(name, options, ret_store);
     if (rc == SHOBJ_EACCES && options->mode == SHOBJ_OPEN_WRITE) {
         options->mode = SHOBJ_OPEN_READ; /* a prompt that can only look is better than none */
         rc = shobj_open(name, options, ret_store);
     }
     free(name);
-    return rc < 0 ? fail(call, rc) : EXIT_DONE;
+    if (rc < 0)
+        return fail(call, rc);
+    patience_renew(*ret_store);
+    return EXIT_DONE;
 }
 
 int cmd_create(const struct call *call)

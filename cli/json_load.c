@@ -22,6 +22,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "target.h"
+
 /* ---- errors */
 
 int json_stop(loader *l, int rc)
@@ -402,6 +404,7 @@ static int load_all(loader *l)
     }
     if (rc > 0)
         return l->rc;
+    patience_renew(l->store);
     rc = take_value(l, &value);
     shobj_value loaded = value;
     if (rc == 0)

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "out.h"
+#include "target.h"
 
 /* In the order of help. */
 /* clang-format off */
@@ -353,5 +353,6 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         argv[1] = "help";
-    return command_run(argc - 1, argv + 1, NULL);
+    int code = patience_init();
+    return code != EXIT_DONE ? code : command_run(argc - 1, argv + 1, NULL);
 }

@@ -9,6 +9,36 @@
 #include <string.h>
 #include <time.h>
 
+/* ---- patience */
+
+int64_t patience_seconds = 60;
+
+int patience_init(void)
+{
+    const char *text = getenv("SHOBJ_TIMEOUT");
+    if (text == NULL)
+        return EXIT_DONE;
+    char *end;
+    errno = 0;
+    long seconds = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || seconds < 1 || seconds > 86400)
+        return fail_usage(NULL, "SHOBJ_TIMEOUT=%s: give seconds from 1 to 86400", text);
+    patience_seconds = seconds;
+    return EXIT_DONE;
+}
+
+void patience_renew(shobj_store *store)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    shobj_deadline(store, ((int64_t)now.tv_sec + patience_seconds) * 1000000000 + now.tv_nsec);
+}
+
+bool patience_is_interrupted(void)
+{
+    return interrupted;
+}
+
 /* ---- opening */
 
 static bool is_relative(const struct call *call, const char *address)
@@ -35,6 +65,7 @@ int target_open(const struct call *call, const char *address, enum shobj_open_mo
 {
     if (is_relative(call, address)) {
         *ret_target = (struct target){.store = call->prompt_store, .path = address};
+        patience_renew(call->prompt_store);
         return EXIT_DONE;
     }
     size_t store_bytes;
@@ -47,13 +78,14 @@ int target_open(const struct call *call, const char *address, enum shobj_open_mo
         return fail_errno(call, "opening a store");
     if (names_prompt_store(call, name))
         mode = mode_at_prompt(call, mode);
-    shobj_options options = {.mode = mode};
+    shobj_options options = {.mode = mode, .wait_interrupted = patience_is_interrupted};
     shobj_store *store;
     rc = shobj_open(name, &options, &store);
     free(name);
     if (rc < 0)
         return fail(call, rc);
     *ret_target = (struct target){.store = store, .path = path, .is_owned = true};
+    patience_renew(store);
     return EXIT_DONE;
 }
 
@@ -76,7 +108,6 @@ void target_close(struct target *target)
 
 /* ---- transactions */
 
-#define PATIENCE_SECONDS  60
 #define PATIENCE_ATTEMPTS 10
 
 typedef struct patient_call {
@@ -95,8 +126,13 @@ static int patient_body(shobj_store *store, void *arg)
     if (interrupted)
         return SHOBJ_EABORTED;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    gave_up = p->attempts++ >= PATIENCE_ATTEMPTS && now.tv_sec - p->began.tv_sec >= PATIENCE_SECONDS;
-    return gave_up ? SHOBJ_ETIMEOUT : p->body(store, p->arg);
+    gave_up = p->attempts++ >= PATIENCE_ATTEMPTS && now.tv_sec - p->began.tv_sec >= patience_seconds;
+    if (gave_up)
+        return SHOBJ_ETIMEOUT;
+    patience_renew(store);
+    int rc = p->body(store, p->arg);
+    patience_renew(store); /* for the commit */
+    return rc;
 }
 
 int target_run(const struct target *target, int (*body)(shobj_store *store, void *arg), void *arg)
@@ -113,9 +149,9 @@ int target_fail(const struct call *call, int error)
         return fail_text(call, SHOBJ_EABORTED, "interrupted");
     if (error == SHOBJ_ETIMEOUT && gave_up)
         return fail_text(call, error,
-                         "%d seconds long others changed the same things in between: try again when the "
+                         "%" PRId64 " seconds long others changed the same things in between: try again when the "
                          "store is less busy, or with a smaller part of it",
-                         PATIENCE_SECONDS);
+                         patience_seconds);
     return fail(call, error);
 }
 
@@ -136,6 +172,7 @@ static int render_write(const char *text, size_t bytes, void *arg)
     render_call *r = arg;
     r->spool_error = spool_write(text, bytes, r->spool);
     r->spool_errno = errno;
+    patience_renew(r->target->store);
     return r->spool_error;
 }
 
@@ -310,6 +347,7 @@ void complete_address(shobj_store *store, const char *prefix, void (*each)(const
         options.mode = mode_at_prompt(&silent, options.mode);
     shobj_store *other;
     if (name != NULL && shobj_open(name, &options, &other) == 0) {
+        patience_renew(other);
         complete_path(other, path, &c);
         shobj_close(other);
     }

@@ -13,6 +13,15 @@ struct target {
     bool is_owned; /* opened for this call, to be closed */
 };
 
+/* How long a command waits for others before it gives up with ETIMEOUT: $SHOBJ_TIMEOUT seconds, else a minute. */
+extern int64_t patience_seconds;
+/* Reads $SHOBJ_TIMEOUT. Exit code. */
+int patience_init(void);
+/* What the store is asked for from here on may wait that long. Work that takes longer says it again now and then. */
+void patience_renew(shobj_store *store);
+/* For shobj_options.wait_interrupted: Ctrl-C at the prompt ends a wait. */
+bool patience_is_interrupted(void);
+
 /* Opens the store of an address, or takes the prompt's. Prints what is wrong and returns an exit code, 0 if fine;
  * target_close() is due after 0 only. */
 int target_open(const struct call *call, const char *address, enum shobj_open_mode mode, struct target *ret_target);
@@ -21,7 +30,7 @@ int target_open_store(const struct call *call, const char *address, enum shobj_o
                       struct target *ret_target);
 void target_close(struct target *target);
 
-/* Runs a transaction as shobj_run() does, but not for ever: ETIMEOUT if it kept losing for a minute. */
+/* Runs a transaction as shobj_run() does, but not for ever: ETIMEOUT if it kept losing for so long. */
 int target_run(const struct target *target, int (*body)(shobj_store *store, void *arg), void *arg);
 /* fail() for an error of target_run(). */
 int target_fail(const struct call *call, int error);

@@ -31,6 +31,7 @@
 #define WORKERS_MIN  4
 #define WORKERS_MAX  16
 #define STOP_SECONDS 2
+#define WAIT_SECONDS 10 /* a request for others, at the most */
 
 /* The documented exit codes, those of the command. */
 enum exit_code {
@@ -302,9 +303,18 @@ typedef struct worker {
     pthread_t thread;
     pthread_t main;
     struct fuse_session *session;
+    shobj_store *store;
     struct fuse_buf buf;
     int error;
 } worker;
+
+/* From here on the thread waits for others so long at the most: ETIMEDOUT then. */
+static void begin_patience(shobj_store *store)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    shobj_deadline(store, ((int64_t)now.tv_sec + WAIT_SECONDS) * 1000000000 + now.tv_nsec);
+}
 
 static void *work(void *arg)
 {
@@ -321,6 +331,7 @@ static void *work(void *arg)
             w->error = bytes;
             break;
         }
+        begin_patience(w->store);
         fuse_session_process_buf(w->session, &w->buf);
     }
     pthread_kill(w->main, SIGUSR1);
@@ -352,14 +363,15 @@ static bool stop_workers(worker *workers, unsigned count)
 }
 
 /* Serves until a signal, or until the kernel unmounts, and unmounts. */
-static int serve(struct fuse_session *session, const sigset_t *signals)
+static int serve(const shobjfs *fs, const sigset_t *signals)
 {
+    struct fuse_session *session = fs->session;
     worker workers[WORKERS_MAX];
     unsigned count = 0;
     int code = EXIT_DONE;
     int signal_number;
     for (unsigned wanted = worker_count(); count < wanted; count++) {
-        workers[count] = (worker){.main = pthread_self(), .session = session};
+        workers[count] = (worker){.main = pthread_self(), .session = session, .store = fs->store};
         int error = pthread_create(&workers[count].thread, NULL, work, &workers[count]);
         if (error != 0) {
             say("starting a thread: %s", strerror(error));
@@ -474,7 +486,7 @@ static int mount_and_serve(shobjfs *fs, const char *path)
         say("%s: the store could not be mounted there", path);
         code = EXIT_REFUSED;
     } else if (code == EXIT_DONE) {
-        code = serve(fs->session, &signals);
+        code = serve(fs, &signals);
     }
     if (fs->session != NULL)
         fuse_session_destroy(fs->session);
