@@ -1,9 +1,11 @@
 /*
  * bench.c: what an operation costs through the C API, beside the plainest thing in C that does the same job in
- * one process: a hash table, an array, an uncontended compare-and-swap. Both sides are repeated in turns; the table
+ * one process: a hash table, an array, an uncontended compare-and-swap; and beside what processes share words with
+ * today: a robust mutex in shared memory, locked and unlocked around two loads and two stores. Both sides are repeated in turns; the table
  * shows medians and their ratio, which says more than the times.
  */
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -19,7 +21,7 @@
 enum { KEYS = 1000, KEYS_POWER_OF_2 = 1024, LARGE = 100000, ROUNDS = 200, REPETITIONS = 7, NAME_MAX_BYTES = 24 };
 
 static shobj_store *store;
-static shobj_oid dict, list, large;
+static shobj_oid dict, list, large, small[2]; /* small: lists of one number */
 static char names[KEYS][NAME_MAX_BYTES];
 static shobj_value name_values[KEYS];
 static shobj_key keys[KEYS], large_keys[LARGE];
@@ -33,6 +35,10 @@ static struct {
 } table[2 * KEYS_POWER_OF_2]; /* open addressing, hashes computed once, as those of our keys */
 static uint64_t hashes[KEYS];
 static _Atomic int64_t word;
+static struct guarded {
+    pthread_mutex_t mutex;
+    volatile int64_t numbers[2];
+} *guarded; /* in shared memory */
 static volatile int64_t sink;
 
 static void must(int rc, const char *what)
@@ -84,9 +90,11 @@ static void prepare(const char *path)
     must(shobj_dict_new(store, NULL, 0, &dict), "making a dict");
     must(shobj_dict_new(store, NULL, 0, &large), "making a dict");
     must(shobj_list_new(store, NULL, 0, &list), "making a list");
-    const shobj_oid all[] = {dict, large, list};
-    const char *const places[] = {"/dict", "/large", "/list"};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++)
+        must(shobj_list_new(store, &(shobj_value){.type = SHOBJ_INT}, 1, &small[i]), "making a list");
+    const shobj_oid all[] = {dict, large, list, small[0], small[1]};
+    const char *const places[] = {"/dict", "/large", "/list", "/first", "/second"};
+    for (int i = 0; i < 5; i++) {
         shobj_value value = {.type = SHOBJ_OBJECT, .oid = all[i]};
         must(shobj_path_set(store, places[i], &value), "storing a container");
     }
@@ -107,6 +115,19 @@ static void prepare(const char *path)
         large_values[i] = int_value(i);
         must(shobj_key_init(store, &large_values[i], &large_keys[i]), "making a key");
         must(shobj_dict_set(store, large, &large_keys[i], &large_values[i]), "filling the large dict");
+    }
+}
+
+static void prepare_mutex(void)
+{
+    pthread_mutexattr_t attributes;
+    guarded = mmap(NULL, sizeof(*guarded), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (guarded == MAP_FAILED || pthread_mutexattr_init(&attributes) != 0 ||
+        pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) != 0 ||
+        pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) != 0 ||
+        pthread_mutex_init(&guarded->mutex, &attributes) != 0) {
+        perror("bench: making a mutex");
+        exit(EXIT_FAILURE);
     }
 }
 
@@ -180,6 +201,55 @@ static void transfer(int i)
     must(shobj_run(store, move_one, &i), "a transfer");
 }
 
+static void mutex_alone(int i)
+{
+    (void)i;
+    pthread_mutex_lock(&guarded->mutex);
+    pthread_mutex_unlock(&guarded->mutex);
+}
+
+static void mutex_move(int i)
+{
+    pthread_mutex_lock(&guarded->mutex);
+    int64_t from = guarded->numbers[0], to = guarded->numbers[1];
+    guarded->numbers[0] = from - i;
+    guarded->numbers[1] = to + i;
+    pthread_mutex_unlock(&guarded->mutex);
+}
+
+static void word_get(int i)
+{
+    shobj_value value;
+    must(shobj_list_get(store, small[i & 1], 0, &value), "reading a word");
+    sink = value.i;
+}
+
+static void word_set(int i)
+{
+    shobj_value value = int_value(i);
+    must(shobj_list_set(store, small[0], 0, &value), "setting a word");
+}
+
+static int move_words(shobj_store *s, void *arg)
+{
+    shobj_value value[2];
+    int rc;
+    for (int i = 0; i < 2; i++)
+        if ((rc = shobj_list_get(s, small[i], 0, &value[i])))
+            return rc;
+    value[0].i -= *(const int *)arg;
+    value[1].i += *(const int *)arg;
+    for (int i = 0; i < 2; i++)
+        if ((rc = shobj_list_set(s, small[i], 0, &value[i])))
+            return rc;
+    return 0;
+}
+
+static void words_move(int i)
+{
+    must(shobj_run(store, move_words, &i), "a transaction of two words");
+}
+
 static const struct pair {
     const char *name;
     void (*ours)(int i);
@@ -191,6 +261,9 @@ static const struct pair {
     {"list get", list_get, "array", native_index},
     {"list set", list_set, "one CAS", native_cas},
     {"transfer in a transaction", transfer, "one CAS", native_cas},
+    {"2 reads and 2 writes, atomic", words_move, "mutex", mutex_move},
+    {"one word written", word_set, "mutex", mutex_move},
+    {"one word read", word_get, "lock alone", mutex_alone},
 };
 
 /* ---------------------------------------------------------------------------------------------- measuring */
@@ -288,6 +361,7 @@ int main(void)
     char path[256];
     snprintf(path, sizeof(path), "%s/shobj-bench-%d", directory ? directory : "/dev/shm", (int)getpid());
     prepare(path);
+    prepare_mutex();
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
         measure(&pairs[i]);
 
