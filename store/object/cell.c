@@ -289,9 +289,28 @@ static int store_value(sho_session *s, const shobj_value *value, uint64_t *ret_c
 int sho_cell_encode_other(sho_session *s, const shobj_value *value, uint64_t *ret_cell)
 {
     uint64_t cell = SHO_CELL_EMPTY;
+    if (value->type == SHO_VALUE_CELL && sho_op_is_deferred(s)) {
+        *ret_cell = (uint64_t)value->i;
+        return 0;
+    }
     int rc = sho_value_check(s, value);
     if (rc == 0)
         rc = store_value(s, value, &cell);
+    if (rc == 0)
+        *ret_cell = cell;
+    return rc;
+}
+
+static int store_body(sho_session *s, const shobj_value *value, uint64_t *ret_cell)
+{
+    return sho_cell_encode(s, value, ret_cell);
+}
+
+int sho_cell_store(sho_session *s, const shobj_value *value, uint64_t *ret_cell)
+{
+    int rc;
+    uint64_t cell = SHO_CELL_EMPTY;
+    SHO_OP(s, rc, store_body(s, value, &cell));
     if (rc == 0)
         *ret_cell = cell;
     return rc;

@@ -81,12 +81,20 @@ SHO_INLINE uint64_t sho_cell_in_place(const shobj_value *value)
     return sho_cell_in_place_other(value);
 }
 
+/* A value that is in the heap already: .i is its cell, of a box that this transaction has taken. The library's own, for
+ * changes that are made later than they were asked for; refused from outside. */
+#define SHO_VALUE_CELL 0xffu
+
 /* Gather half: the cell of a value; takes boxes as needed (nested ones for tuples). Objects: they
  * are read in this operation, so that its check covers that they are alive. 0, SHO_RESTART,
  * SHOBJ_EINVAL, SHOBJ_ETYPE (an object in a frozenset), SHOBJ_EFULL, SHOBJ_ENOMEM, SHOBJ_EREADONLY,
  * SHOBJ_ESTALE. A value that is refused has taken no box, but for a frozenset with two equal items.
  */
 int sho_cell_encode_other(sho_session *s, const shobj_value *value, uint64_t *ret_cell);
+
+/* An operation of its own that stores a value for a change which is made later: the cell's box is the transaction's. */
+int sho_cell_store(sho_session *s, const shobj_value *value, uint64_t *ret_cell);
+
 SHO_INLINE int sho_cell_encode(sho_session *s, const shobj_value *value, uint64_t *ret_cell)
 {
     uint64_t cell = sho_cell_in_place(value);

@@ -334,9 +334,7 @@ int sho_commit(sho_session *s)
         rc = commit_single(s, lone);
     else
         rc = commit_full(s, count);
-    if (SHO_UNLIKELY(rc == SHOBJ_ECONFLICT)) {
-        sho_slot_count(&s->slot->conflicts);
+    if (SHO_UNLIKELY(rc == SHOBJ_ECONFLICT))
         return s->depth == 0 ? SHO_RESTART : sho_conflict();
-    }
     return rc;
 }

@@ -130,6 +130,16 @@ void sho_entries_reset(sho_session *s)
     memset(&s->op, 0, sizeof(s->op));
 }
 
+bool sho_op_in_txn(const sho_session *s)
+{
+    return s->depth > 0;
+}
+
+bool sho_op_is_deferred(const sho_session *s)
+{
+    return s->deferring;
+}
+
 /* UINT32_MAX: none. */
 static uint32_t entry_find(const sho_session *s, const struct shm_node *node)
 {
@@ -137,6 +147,11 @@ static uint32_t entry_find(const sho_session *s, const struct shm_node *node)
         if (s->o.entries[s->map[i] - 1].node == node)
             return s->map[i] - 1;
     return UINT32_MAX;
+}
+
+bool sho_entries_have(const sho_session *s, uint64_t off)
+{
+    return entry_find(s, (const struct shm_node *)(s->region->base + off)) != UINT32_MAX;
 }
 
 static int entry_add(sho_session *s, struct shm_node *node, uint64_t version, bool is_new, uint32_t *ret_entry)
@@ -215,6 +230,11 @@ static int extend(sho_session *s, uint64_t version)
 
 /* The node is locked: waits, or reads it through the log of an owner that has decided and stands still. What is read
  * through stood, and stands on, when the snapshot is taken anew: no version need be known. */
+int sho_op_renew(sho_session *s)
+{
+    return extend(s, 0);
+}
+
 static SHO_COLD int meet_lock(sho_session *s, struct shm_node *node, uint64_t orec, struct shm_write **ret_through)
 {
     int rc = sho_wait_lock(s, node, orec, s->token == 0 ? ret_through : NULL);
@@ -250,6 +270,10 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
     if (s->doomed)
         return sho_conflict();
     int rc;
+    if (SHO_UNLIKELY(s->deferred_pending > 0) && !s->deferring && SHM_KIND_IS_OBJECT(kind) && sho_deferred_for(s, off)) {
+        s->deferred_wanted = off; /* D1: first that, then this operation again */
+        return SHO_RESTART;
+    }
     if (!s->mapped && (rc = map_begin(s)))
         return rc;
     uint32_t at = entry_find(s, node);
@@ -328,7 +352,7 @@ int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_vi
     return rc ? rc : sho_op_same_object(oid, ret_view->header);
 }
 
-int sho_op_node_header(sho_session *s, uint64_t off, uint64_t *ret_header)
+int sho_op_node_header(const sho_session *s, uint64_t off, uint64_t *ret_header)
 {
     struct shm_node *node = (struct shm_node *)sho_region_at(s->region, off, SHM_NODE_BYTES(1));
     if (SHO_UNLIKELY(node == NULL || (off & 15)))
@@ -590,12 +614,46 @@ void sho_op_begin_slow(sho_session *s)
 {
     s->leaf = false;
     s->path_count = 0;
-    s->op.log = s->log;
-    s->op.entry_count = s->o.entry_count;
-    s->op.write_count = s->write_count;
-    s->op.new_count = s->new_count;
-    s->op.free_count = s->free_count;
-    s->op.undo_count = s->undo_count;
+    s->op = sho_op_mark(s);
+}
+
+sho_mark sho_op_mark(const sho_session *s)
+{
+    return (sho_mark){.log = s->log,
+                      .entry_count = s->o.entry_count,
+                      .write_count = s->write_count,
+                      .new_count = s->new_count,
+                      .free_count = s->free_count,
+                      .undo_count = s->undo_count};
+}
+
+/* Cuts the log, with the blocks it names, back to a mark. The entries' redo records are the caller's. */
+static void cut_log(sho_session *s, const sho_mark *mark)
+{
+    if (s->new_count > mark->new_count)
+        sho_log_free_blocks(&s->heap, s->region, s->slot, mark->log, false);
+    sho_log_truncate(s, mark->log);
+    s->write_count = mark->write_count;
+    s->new_count = mark->new_count;
+    s->free_count = mark->free_count;
+    s->undo_count = mark->undo_count;
+}
+
+static void forget_write(sho_entry *e, const sho_mark *mark)
+{
+    if (!e->is_new && !e->is_through && e->write != NULL && e->write_number >= mark->write_count)
+        e->write = NULL;
+}
+
+void sho_op_undo_to(sho_session *s, sho_mark mark)
+{
+    sho_undo_words(s, mark.undo_count);
+    entries_truncate(s, mark.entry_count);
+    for (uint32_t i = 0; i < s->o.entry_count; i++)
+        forget_write(&s->o.entries[i], &mark);
+    cut_log(s, &mark);
+    s->path_count = 0;
+    s->doomed = false;
 }
 
 /* Undoes what the operation has put into the log and the heap; its entries are left to the caller. */
@@ -603,18 +661,9 @@ static void undo_changes(sho_session *s)
 {
     if (s->write_count + s->new_count + s->free_count == s->op.write_count + s->op.new_count + s->op.free_count)
         return;
-    if (s->new_count > s->op.new_count)
-        sho_log_free_blocks(&s->heap, s->region, s->slot, s->op.log, false);
-    for (uint32_t i = 0; i < s->path_count; i++) {
-        sho_entry *e = &s->o.entries[s->path[i]];
-        if (!e->is_new && !e->is_through && e->write != NULL && e->write_number >= s->op.write_count)
-            e->write = NULL;
-    }
-    sho_log_truncate(s, s->op.log);
-    s->write_count = s->op.write_count;
-    s->new_count = s->op.new_count;
-    s->free_count = s->op.free_count;
-    s->undo_count = s->op.undo_count; /* what it would set back is gone, too */
+    for (uint32_t i = 0; i < s->path_count; i++)
+        forget_write(&s->o.entries[s->path[i]], &s->op);
+    cut_log(s, &s->op); /* with the undo notes: what they would set back is gone, too */
 }
 
 static void rollback(sho_session *s)
@@ -699,8 +748,23 @@ static SHO_COLD bool restart(sho_session *s, int *rc)
     return false;
 }
 
+/* D1 (defer.c): what is noted for the object that the body came to. */
+static SHO_COLD bool make_deferred(sho_session *s, int *rc)
+{
+    uint64_t off = s->deferred_wanted;
+    s->deferred_wanted = 0;
+    rollback(s);
+    *rc = sho_deferred_make(s, off);
+    if (*rc)
+        return false;
+    sho_op_begin_slow(s);
+    return true;
+}
+
 bool sho_op_again_slow(sho_session *s, int *rc)
 {
+    if (SHO_UNLIKELY(s->deferred_wanted != 0))
+        return make_deferred(s, rc);
     if (SHO_UNLIKELY(*rc == SHO_RESTART))
         return restart(s, rc);
     bool changes = s->write_count + s->new_count + s->free_count > s->op.write_count + s->op.new_count + s->op.free_count;

@@ -131,7 +131,7 @@ SHO_INLINE int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view
 }
 
 /* The header word of the node at off, range-checked only. ECORRUPT. */
-int sho_op_node_header(sho_session *s, uint64_t off, uint64_t *ret_header);
+int sho_op_node_header(const sho_session *s, uint64_t off, uint64_t *ret_header);
 
 int sho_op_object_gone(shobj_oid oid);
 
@@ -236,6 +236,14 @@ void sho_op_free_node(sho_session *s, sho_view *view);
 /* The body promises: what it does to the one node it writes is right whatever happens to every other node, as long
  * as that one is unchanged ("a fact of the node"). */
 void sho_op_leaf(sho_session *s);
+
+/* Changes of an object that a transaction has not looked at (defer.c): if so, its body may be handed over, with a copy of
+ * its data, to be run when the transaction commits, or looks at the object. 0, ENOMEM. Asked inside a transaction only. */
+typedef int (*sho_deferred_body)(sho_session *s, shobj_oid object, const void *data);
+bool sho_may_defer(const sho_session *s, shobj_oid object, unsigned kind);
+int sho_defer(sho_session *s, shobj_oid object, sho_deferred_body body, const void *data, size_t bytes);
+bool sho_op_in_txn(const sho_session *s);
+bool sho_op_is_deferred(const sho_session *s); /* is such a body running? */
 
 /* SHO_OP's halves. */
 void sho_op_begin_slow(sho_session *s);

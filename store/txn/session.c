@@ -111,6 +111,8 @@ static void session_free(sho_session *s)
     free(s->undo);
     free(s->order);
     free(s->ends);
+    sho_deferred_truncate(s, 0);
+    free(s->deferred);
     free(s);
 }
 

@@ -41,8 +41,22 @@ typedef struct sho_undo {
 typedef struct sho_savepoint {
     sho_log_pos log;
     uint32_t undo_count;
-    uint32_t write_count;
+    uint32_t deferred_count;
 } sho_savepoint;
+
+/* How far a session had come: what is undone from there. */
+typedef struct sho_mark {
+    sho_log_pos log;
+    uint32_t entry_count, write_count, new_count, free_count, undo_count;
+} sho_mark;
+
+/* A change that is made at the transaction's end (defer.c). */
+typedef struct sho_deferred {
+    shobj_oid object;
+    sho_deferred_body body;
+    void *data;
+    unsigned made_at; /* depth of the block that has made it; 0: still to be made */
+} sho_deferred;
 
 /* Something to be called when the transaction is over. */
 typedef struct sho_end {
@@ -91,11 +105,13 @@ struct sho_session {
     sho_word *segment_records;
     uint32_t segment_bytes;
 
-    /* Where the current operation began, to undo it. */
-    struct {
-        sho_log_pos log;
-        uint32_t entry_count, write_count, new_count, free_count, undo_count;
-    } op;
+    sho_mark op; /* where the current operation began */
+
+    sho_deferred *deferred;
+    uint32_t deferred_count, deferred_room;
+    uint32_t deferred_pending; /* those still to be made */
+    uint64_t deferred_wanted;  /* the current operation has to wait for what is noted for the object there; 0: not */
+    bool deferring;            /* one is being made */
 
     sho_savepoint *savepoints;
     uint32_t savepoint_room;
@@ -187,6 +203,9 @@ SHO_INLINE int sho_conflict(void)
 
 /* Aborts the whole open transaction, if there is one; what was to be called at its end is forgotten. */
 void sho_txn_abort_all(sho_session *s);
+
+/* Sets back what the undo notes behind the first `count` tell. */
+void sho_undo_words(sho_session *s, uint32_t count);
 
 /* ------------------------------------------------------------------------------------------ commit.c */
 
@@ -290,7 +309,28 @@ int sho_recover_process(sho_region *region, unsigned process);
 /* Recovers all dead processes; their number. */
 unsigned sho_recover_all(sho_region *region);
 
+/* ------------------------------------------------------------------------------------------ defer.c */
+
+/* Is anything noted for the object whose first node is at off? */
+bool sho_deferred_for(const sho_session *s, uint64_t off);
+/* Makes what is noted for it. */
+int sho_deferred_make(sho_session *s, uint64_t off);
+/* Forgets all notes but the first `count`. */
+void sho_deferred_truncate(sho_session *s, uint32_t count);
+/* A block that was deeper than `depth` has ended: what it had made counts for the block around it, or is to be made again. */
+void sho_deferred_leave(sho_session *s, unsigned depth, bool undone);
+/* Makes what is still to be made, and commits. As sho_commit(). */
+int sho_deferred_commit(sho_session *s);
+
 /* ------------------------------------------------------------------------------------------ op.c */
+
+sho_mark sho_op_mark(const sho_session *s);
+/* Undoes all that was changed since a mark, and forgets what was read since. */
+void sho_op_undo_to(sho_session *s, sho_mark mark);
+/* Moves the snapshot to now. ECONFLICT: something that was read has changed. */
+int sho_op_renew(sho_session *s);
+/* Has the transaction looked at the node at off? */
+bool sho_entries_have(const sho_session *s, uint64_t off);
 
 /* Forgets everything gathered since the log was empty (private side only). */
 void sho_entries_reset(sho_session *s);

@@ -24,7 +24,8 @@ static int savepoint_push(sho_session *s)
         s->savepoints = p;
         s->savepoint_room = room;
     }
-    s->savepoints[s->depth - 1] = (sho_savepoint){.log = s->log, .undo_count = s->undo_count};
+    s->savepoints[s->depth - 1] =
+        (sho_savepoint){.log = s->log, .undo_count = s->undo_count, .deferred_count = s->deferred_count};
     return 0;
 }
 
@@ -77,6 +78,8 @@ static void txn_end(sho_session *s)
     s->doomed = false;
     s->reading = false;
     s->undo_count = 0;
+    if (SHO_UNLIKELY(s->deferred_count > 0))
+        sho_deferred_truncate(s, 0);
     sho_entries_reset(s);
     if (SHO_UNLIKELY(s->token != 0))
         sho_elder_leave(s);
@@ -84,10 +87,10 @@ static void txn_end(sho_session *s)
         sho_store(&s->slot->began_ns, 0);
 }
 
-/* An execution lost against others: `counted` if the commit has counted it already. */
-static void lose(sho_session *s, bool counted)
+/* An execution lost against others. */
+static void lose(sho_session *s)
 {
-    if (s->slot != NULL && !counted)
+    if (s->slot != NULL)
         sho_slot_count(&s->slot->conflicts);
     sho_elder_lost(s, ++s->failures);
 }
@@ -166,16 +169,16 @@ void sho_txn_abort_all(sho_session *s)
         return;
     undo_all(s);
     if (s->doomed)
-        lose(s, false);
+        lose(s);
     else
         end_row(s);
     txn_end(s);
     s->end_count = 0;
 }
 
-static void undo_block(sho_session *s, sho_savepoint to)
+void sho_undo_words(sho_session *s, uint32_t count)
 {
-    while (s->undo_count > to.undo_count) {
+    while (s->undo_count > count) {
         sho_undo *u = &s->undo[--s->undo_count];
         if (u->word != NULL)
             sho_store(u->word, u->old);
@@ -188,6 +191,11 @@ static void undo_block(sho_session *s, sho_savepoint to)
             sho_store(&u->write->mask, sho_load(&u->write->mask) & ~(1ULL << u->bit));
         }
     }
+}
+
+static void undo_block(sho_session *s, sho_savepoint to)
+{
+    sho_undo_words(s, to.undo_count);
     sho_log_walk walk;
     sho_word *record;
     sho_log_walk_begin(&walk, s->region, s->slot, to.log);
@@ -223,6 +231,10 @@ SHOBJ_API void shobj_txn_abort(shobj_store *store)
     s->depth--;
     if (s->slot != NULL)
         undo_block(s, s->savepoints[s->depth - 1]);
+    if (SHO_UNLIKELY(s->deferred_count > 0)) {
+        sho_deferred_truncate(s, s->savepoints[s->depth - 1].deferred_count);
+        sho_deferred_leave(s, s->depth, true);
+    }
     if (s->undo_lost)
         s->doomed = true;
     call_ends(s, store, s->depth + 1, false);
@@ -240,13 +252,14 @@ SHOBJ_API int shobj_txn_commit(shobj_store *store)
         s->depth--;
         for (uint32_t i = s->end_count; i-- > 0 && s->ends[i].depth > s->depth;)
             s->ends[i].depth = s->depth;
+        sho_deferred_leave(s, s->depth, false);
         return 0;
     }
-    rc = s->doomed ? sho_conflict() : sho_commit(s);
+    rc = s->doomed ? sho_conflict() : s->deferred_pending > 0 ? sho_deferred_commit(s) : sho_commit(s);
     if (rc)
         undo_all(s);
     if (rc == SHOBJ_ECONFLICT)
-        lose(s, !s->doomed);
+        lose(s);
     else
         end_row(s);
     txn_end(s);

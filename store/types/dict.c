@@ -11,6 +11,7 @@
 #include "types/dict.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/error.h"
 
@@ -277,12 +278,61 @@ static int set_body(sho_session *s, shobj_oid dict, const shobj_key *key, const 
     return path.found ? replace(s, &path, value) : sho_dict_insert(s, &path, key, value, NULL);
 }
 
+/* A set that is made later: the key with what it points to, and the value's cell. */
+struct set_later {
+    shobj_key key;
+    uint64_t cell;
+    uint8_t bytes[]; /* of the key */
+};
+#define KEY_BYTES_MAX 256u
+
+static bool points_to_bytes(const shobj_key *key)
+{
+    return key->value.type == SHOBJ_STR || key->value.type == SHOBJ_BYTES || key->value.type == SHOBJ_BIGINT;
+}
+
+static int set_later_body(sho_session *s, shobj_oid dict, const void *data)
+{
+    const struct set_later *later = data;
+    shobj_key key = later->key;
+    shobj_value value = {.type = SHO_VALUE_CELL, .i = (int64_t)later->cell};
+    if (points_to_bytes(&key))
+        key.value.data = later->bytes;
+    return set_body(s, dict, &key, &value);
+}
+
+/* Keys of one piece, and not a long one. */
+static bool key_is_plain(const shobj_key *key)
+{
+    if (points_to_bytes(key))
+        return key->value.count <= KEY_BYTES_MAX;
+    return key->value.type != SHOBJ_TUPLE && key->value.type != SHOBJ_FROZENSET;
+}
+
+static int set_later(sho_session *s, shobj_oid dict, const shobj_key *key, const shobj_value *value)
+{
+    union {
+        struct set_later later;
+        uint8_t room[sizeof(struct set_later) + KEY_BYTES_MAX];
+    } copy;
+    size_t bytes = 0;
+    copy.later.key = *key;
+    if (points_to_bytes(key)) {
+        bytes = key->value.count;
+        memcpy(copy.later.bytes, key->value.data, bytes);
+    }
+    int rc = sho_cell_store(s, value, &copy.later.cell);
+    return rc ? rc : sho_defer(s, dict, set_later_body, &copy, sizeof(struct set_later) + bytes);
+}
+
 SHOBJ_API int shobj_dict_set(shobj_store *store, shobj_oid dict, const shobj_key *key, const shobj_value *value)
 {
     sho_session *s;
     int rc = sho_session_get(store, &s);
     if (SHO_UNLIKELY(rc))
         return rc;
+    if (sho_op_in_txn(s) && key_is_plain(key) && sho_may_defer(s, dict, SHM_DICT))
+        return set_later(s, dict, key, value);
     SHO_OP(s, rc, set_body(s, dict, key, value));
     return rc;
 }

@@ -349,13 +349,29 @@ static int append_body(sho_session *s, shobj_oid list, const shobj_value *value)
     return 0;
 }
 
+static int append_later_body(sho_session *s, shobj_oid list, const void *data)
+{
+    shobj_value value = {.type = SHO_VALUE_CELL, .i = (int64_t) * (const uint64_t *)data};
+    return append_body(s, list, &value);
+}
+
+static int append_later(sho_session *s, shobj_oid list, const shobj_value *value)
+{
+    uint64_t cell;
+    int rc = sho_cell_store(s, value, &cell);
+    return rc ? rc : sho_defer(s, list, append_later_body, &cell, sizeof(cell));
+}
+
 SHOBJ_API int shobj_list_append(shobj_store *store, shobj_oid list, const shobj_value *value)
 {
     sho_session *s;
     int rc = sho_session_get(store, &s);
     if (SHO_UNLIKELY(rc))
         return rc;
-    SHO_OP(s, rc, append_body(s, list, value));
+    if (sho_op_in_txn(s) && sho_may_defer(s, list, SHM_LIST))
+        rc = append_later(s, list, value);
+    else
+        SHO_OP(s, rc, append_body(s, list, value));
     return sho_list_result(store, list, rc);
 }
 
