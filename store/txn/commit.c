@@ -78,14 +78,20 @@ static bool entry_changes(const sho_entry *e)
            (sho_load(&e->write->mask) != 0 || (sho_load(&e->write->base) & SHM_WRITE_FREES) != 0);
 }
 
-static int compare_entries(const void *a, const void *b, void *entries)
+/* Nodes of changes that were deferred come last: others want them, too, so they are locked last and unlocked first. */
+static bool goes_before(const sho_session *s, uint32_t a, uint32_t b)
 {
-    const sho_entry *x = (const sho_entry *)entries + *(const uint32_t *)a;
-    const sho_entry *y = (const sho_entry *)entries + *(const uint32_t *)b;
-    return x->node < y->node ? -1 : x->node > y->node;
+    bool a_late = a >= s->late_from, b_late = b >= s->late_from;
+    return a_late != b_late ? b_late : s->o.entries[a].node < s->o.entries[b].node;
 }
 
-/* Fills s->order with the entries that change, by address. Returns their number, or ENOMEM. */
+static int compare_entries(const void *a, const void *b, void *session)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return goes_before(session, x, y) ? -1 : x != y;
+}
+
+/* Fills s->order with the entries that change, in the order of locking. Returns their number, or ENOMEM. */
 static int order_writes(sho_session *s)
 {
     if (s->order_room < s->write_count) {
@@ -102,12 +108,12 @@ static int order_writes(sho_session *s)
             int at = count++;
             /* Few, and often in order: insertion; many: sorted below. */
             if (s->write_count <= 16)
-                for (; at > 0 && s->o.entries[s->order[at - 1]].node > s->o.entries[i].node; at--)
+                for (; at > 0 && goes_before(s, i, s->order[at - 1]); at--)
                     s->order[at] = s->order[at - 1];
             s->order[at] = i;
         }
     if (s->write_count > 16)
-        qsort_r(s->order, (size_t)count, sizeof(*s->order), compare_entries, s->o.entries);
+        qsort_r(s->order, (size_t)count, sizeof(*s->order), compare_entries, s);
     return count;
 }
 
@@ -231,7 +237,7 @@ static int commit_round(sho_session *s, int count)
         goto idle;
     }
     (void)sho_fault("commit.decided");
-    for (int i = 0; i < count; i++) {
+    for (int i = count; i-- > 0;) {
         struct shm_write *write = s->o.entries[s->order[i]].write;
         s->free_count += sho_load(&write->base) & SHM_WRITE_FREES;
         sho_write_apply(s->region, write, lock, wv);

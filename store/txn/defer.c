@@ -121,6 +121,7 @@ static int make_all(sho_session *s)
 int sho_deferred_commit(sho_session *s)
 {
     sho_mark mark = sho_op_mark(s);
+    s->late_from = mark.entry_count;
     for (unsigned round = 1;; round++) {
         s->depth++; /* a nested block: changes of what the transaction has changed itself leave notes */
         int rc = make_all(s);

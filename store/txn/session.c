@@ -207,6 +207,7 @@ static int session_begin(shobj_store *store, sho_session **ret_session)
         sho_store(&slot->waiting, 0);
         sho_store_release(&slot->state, SHM_STATE(s->seq, SHM_IDLE));
     }
+    s->late_from = UINT32_MAX;
     s->store = store;
     s->next_in_store = store->sessions;
     store->sessions = s;

@@ -112,6 +112,7 @@ struct sho_session {
     uint32_t deferred_pending; /* those still to be made */
     uint64_t deferred_wanted;  /* the current operation has to wait for what is noted for the object there; 0: not */
     bool deferring;            /* one is being made */
+    uint32_t late_from;        /* entries from here on are those of the changes made at the end */
 
     sho_savepoint *savepoints;
     uint32_t savepoint_room;

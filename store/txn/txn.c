@@ -80,6 +80,7 @@ static void txn_end(sho_session *s)
     s->undo_count = 0;
     if (SHO_UNLIKELY(s->deferred_count > 0))
         sho_deferred_truncate(s, 0);
+    s->late_from = UINT32_MAX;
     sho_entries_reset(s);
     if (SHO_UNLIKELY(s->token != 0))
         sho_elder_leave(s);

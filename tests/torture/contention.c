@@ -6,10 +6,13 @@
  *              it commits within 12 executions, every time
  *   deadlock   16 processes, each changing 8 of 16 objects in random order: somebody always gets on
  *   crowd      2, 4, 16 and 64 processes on one counter: the throughput does not collapse
+ *   blind      two processes that append to one list and insert new keys into one dict, in transactions that have not
+ *              looked at them, and in transactions that have: the first lose hardly ever
  *   wake       a consumer that waits with retry uses no processor time, and wakes soon after the commit
  *   kill       processes that want the same objects, killed one after the other: the others go on at once
  *
- * contention [PART [AMOUNT]]: AMOUNT is the number of trials (starve, wake, kill) or of seconds (deadlock, crowd).
+ * contention [PART [AMOUNT]]: AMOUNT is the number of trials (starve, wake, kill) or of seconds (deadlock,
+ * crowd, blind).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -404,6 +407,98 @@ static void part_crowd(unsigned seconds)
     printf("crowd: 64 processes reach %.2f times the throughput of 2\n", rates[4] / rates[1]);
 }
 
+/* ---------------------------------------------------------------------------------------------- blind */
+
+enum { BLIND_PROCESSES = 8, BLIND_OWN = 100 };
+
+static shobj_oid log_list, log_dict;
+static bool looks; /* the plain form: each transaction has looked at what it adds to */
+static int64_t pause_us; /* in each body: what waits for a disk or a socket elsewhere */
+
+struct entry {
+    unsigned number;
+    int64_t serial;
+};
+
+/* An entry in the log and in its index, and some work on objects of the process's own. */
+static int log_body(shobj_store *st, void *arg)
+{
+    const struct entry *e = arg;
+    char name[32];
+    shobj_key name_key;
+    bool has;
+    uint64_t length;
+    int rc = 0;
+    snprintf(name, sizeof(name), "%u/%" PRId64, e->number, e->serial);
+    shobj_value value = {.type = SHOBJ_STR, .data = name, .count = strlen(name)};
+    must(shobj_key_init(st, &value, &name_key), "making a key");
+    if (looks && ((rc = shobj_list_len(st, log_list, &length)) || (rc = shobj_dict_has(st, log_dict, &name_key, &has))))
+        return rc;
+    value = (shobj_value){.type = SHOBJ_INT, .i = e->serial};
+    if ((rc = shobj_list_append(st, log_list, &value)) || (rc = shobj_dict_set(st, log_dict, &name_key, &value)))
+        return rc;
+    if (pause_us > 0)
+        nap_us(pause_us);
+    for (unsigned i = 0; i < BLIND_OWN && rc == 0; i++)
+        rc = add(e->number * BLIND_OWN + i, 1);
+    return rc;
+}
+
+static void keep_log(unsigned number)
+{
+    struct entry e = {.number = number};
+    for (; !atomic_load(&shared->stop); e.serial++) {
+        must(shobj_run(store, log_body, &e), "an entry in the log");
+        atomic_fetch_add_explicit(&shared->of[number].commits, 1, memory_order_relaxed);
+    }
+}
+
+static double blind_of(bool look, unsigned processes, int64_t pause, unsigned seconds)
+{
+    prepare(BLIND_PROCESSES * BLIND_OWN);
+    looks = look;
+    pause_us = pause;
+    must(shobj_list_new(store, NULL, 0, &log_list), "making a list");
+    must(shobj_dict_new(store, NULL, 0, &log_dict), "making a dict");
+    shobj_value list = {.type = SHOBJ_OBJECT, .oid = log_list}, dict = {.type = SHOBJ_OBJECT, .oid = log_dict};
+    must(shobj_path_set(store, "/log", &list), "storing the list");
+    must(shobj_path_set(store, "/index", &dict), "storing the dict");
+    for (unsigned i = 0; i < processes; i++)
+        spawn(i, keep_log);
+    until_commits(processes, 100);
+    uint64_t before = all_commits(processes);
+    int64_t began = now_ns();
+    nap_us(seconds * INT64_C(1000000));
+    double rate = (double)(all_commits(processes) - before) / ((double)(now_ns() - began) / 1e9);
+    stop_all(processes);
+    shobj_stat stat;
+    must(shobj_stat_get(store, &stat), "counting");
+    uint64_t length, keys;
+    must(shobj_list_len(store, log_list, &length), "counting the log");
+    must(shobj_dict_len(store, log_dict, &keys), "counting the index");
+    printf("blind: %u processes, %s: %.0f a second, %.2f %% of the executions lost\n", processes,
+           look ? "each looks first" : "none looks", rate,
+           100.0 * (double)stat.conflicts / (double)(stat.conflicts + all_commits(processes)));
+    if (length != all_commits(processes) || keys != length)
+        wrong("blind: an entry was lost or doubled");
+    if (!look && stat.conflicts * 50 > all_commits(processes))
+        wrong("blind: more than 1 in 50 executions lost");
+    finish();
+    return rate;
+}
+
+static void part_blind(unsigned seconds)
+{
+    double one = blind_of(false, 1, 0, seconds), plain = blind_of(true, 2, 0, seconds);
+    double blind = blind_of(false, 2, 0, seconds);
+    printf("blind: 2 processes reach %.2f times the throughput of the plain form, %.2f times that of one process\n",
+           blind / plain, blind / one);
+    plain = blind_of(true, BLIND_PROCESSES, 200, seconds);
+    blind = blind_of(false, BLIND_PROCESSES, 200, seconds);
+    printf("blind: %d processes whose bodies wait a little reach %.2f times the throughput of the plain form\n",
+           BLIND_PROCESSES, blind / plain);
+}
+
 /* ---------------------------------------------------------------------------------------------- wake */
 
 static int64_t *samples; /* shared */
@@ -544,7 +639,7 @@ int main(int argc, char **argv)
         unsigned amount;
     } parts[] = {
         {"starve", part_starve, 100}, {"deadlock", part_deadlock, 3}, {"crowd", part_crowd, 1},
-        {"wake", part_wake, 500},     {"kill", part_kill, 300},
+        {"blind", part_blind, 1},    {"wake", part_wake, 500},     {"kill", part_kill, 300},
     };
     bool any = false;
     snprintf(path, sizeof(path), "/dev/shm/shobj-contention-%d", (int)getpid());
@@ -561,7 +656,7 @@ int main(int argc, char **argv)
         parts[i].run(argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : parts[i].amount);
     }
     if (!any) {
-        fprintf(stderr, "usage: contention [starve|deadlock|crowd|wake|kill [AMOUNT]]\n");
+        fprintf(stderr, "usage: contention [starve|deadlock|crowd|blind|wake|kill [AMOUNT]]\n");
         return 2;
     }
     return 0;
