@@ -140,7 +140,8 @@ static PyObject *atomic_new(Core *core, PyObject *function, const struct terms *
 static PyObject *decorate(PyObject *bound, PyObject *function)
 {
     struct terms terms;
-    if (shopy_terms_parse(PyTuple_GET_ITEM(bound, 1), PyTuple_GET_ITEM(bound, 2), PyTuple_GET_ITEM(bound, 3), &terms) < 0)
+    PyObject **given = &PyTuple_GET_ITEM(bound, 1);
+    if (shopy_terms_parse(given[0], given[1], given[2], &terms) < 0)
         return NULL;
     return atomic_new((Core *)PyTuple_GET_ITEM(bound, 0), function, &terms);
 }

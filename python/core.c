@@ -14,6 +14,8 @@
  */
 #include "state.h"
 
+_Thread_local bool shopy_in_wait;
+
 static _Thread_local PyThreadState *unlocked; /* by which this thread gets back the interpreter lock it gave up */
 
 PyThreadState *shopy_unlock(void)
@@ -41,19 +43,26 @@ static void wait_leave(void *saved)
         PyEval_RestoreThread(saved);
 }
 
-/* A signal has come in the middle of a wait: its handler runs now. If that raises, the operation ends with EINTR, and
- * shopy_raise() lets the exception go on. */
+/* A signal may have come in the middle of a wait: its handler runs now. If that raises, the operation ends with EINTR,
+ * and shopy_raise() lets the exception go on. */
 static bool wait_interrupted(void)
 {
     PyThreadState *saved = unlocked;
     if (saved != NULL)
-        PyEval_RestoreThread(saved);
+        shopy_relock(saved);
     else if (PyGILState_GetThisThreadState() == NULL)
         return false;
-    /* A handler must not run while another exception is on its way. */
-    bool raised = PyErr_Occurred() == NULL && PyErr_CheckSignals() < 0;
+    bool raised = false;
+    if (PyErr_Occurred() == NULL) { /* a handler must not run while an exception is on its way */
+        int collects = PyGC_Disable(); /* what the collector ends here may be a transaction */
+        shopy_in_wait = true;
+        raised = PyErr_CheckSignals() < 0;
+        shopy_in_wait = false;
+        if (collects)
+            PyGC_Enable();
+    }
     if (saved != NULL)
-        PyEval_SaveThread();
+        shopy_unlock();
     return raised;
 }
 

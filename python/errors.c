@@ -174,3 +174,14 @@ void shopy_raise_closed(const Core *core)
                  "the store '%U' was closed in this process: open it again and read its objects from the new Store",
                  core->path);
 }
+
+void shopy_raise_refused(const Core *core)
+{
+    if (core->handle == NULL)
+        shopy_raise_closed(core);
+    else
+        PyErr_Format(core->state->errors[ERR_TRANSACTION],
+                     "a signal handler can't use the store '%U' while its thread waits inside an operation on it: let the "
+                     "handler set a flag or raise, and use the store afterwards",
+                     core->path);
+}

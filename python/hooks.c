@@ -87,8 +87,7 @@ static PyObject *take_exception(void)
 
 static void set_exception(PyObject *exception)
 {
-    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception),
-                  PyException_GetTraceback(exception));
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), Py_NewRef(exception), PyException_GetTraceback(exception));
 }
 
 /* What the hooks raised: one as it is, several as a group. New reference, or NULL with an exception. */

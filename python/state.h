@@ -19,6 +19,8 @@
  *   R3  A thread gives up the interpreter lock only in shopy_unlock() or in the hooks that the library calls
  *       around waits.
  *   R4  close() takes the handle away at once, but unmaps only when the last thread inside has left.
+ *   R5  Signal handlers run in waits inside the library, too. The thread's session is in the middle of an operation
+ *       then: they can't use the store.
  */
 #ifndef SHOPY_STATE_H
 #define SHOPY_STATE_H
@@ -192,6 +194,7 @@ void shopy_core_close_all(module_state *state);
 /* The open core of a store by its 16 bytes of UUID, or NULL without exception. New reference. */
 Core *shopy_core_find(module_state *state, const uint8_t *uuid);
 void shopy_raise_closed(const Core *core);
+void shopy_raise_refused(const Core *core);
 void shopy_core_unmap(Core *core);
 
 #ifdef Py_GIL_DISABLED
@@ -206,14 +209,18 @@ static inline void shopy_core_leave(Core *core)
         shopy_core_unmap(core);
 }
 
-/* The handle for one or more calls, or NULL with StoreClosedError. */
+/* A signal handler runs while this thread waits inside the library. */
+extern _Thread_local bool shopy_in_wait;
+
+/* The handle for one or more calls, or NULL with StoreClosedError; or with TransactionError, inside a wait (R5). */
 static inline shobj_store *shopy_core_enter(Core *core)
 {
     INSIDE_ADD(core, 1);
     shobj_store *handle = core->handle;
-    if (UNLIKELY(handle == NULL)) {
+    if (UNLIKELY(handle == NULL) || UNLIKELY(shopy_in_wait)) {
         shopy_core_leave(core);
-        shopy_raise_closed(core);
+        shopy_raise_refused(core);
+        return NULL;
     }
     return handle;
 }

@@ -13,6 +13,7 @@
  *     *broken*: it stays, so that what the others do is not taken for operations of their own, and is undone
  *     with them when they end. A function that returns while others stand above its block undoes them too: they
  *     are *gone*. Each of them raises TransactionError.
+ *     So is one that a signal handler ends while this thread waits inside the library (state.h, R5).
  * I3  After a fork the child's stack is empty: an open transaction is the parent's.
  *
  * A body whose transaction met a conflict is *doomed*: whatever exception it leaves with says nothing, since it
@@ -72,8 +73,9 @@ static void restore_deadline(Core *core, int64_t deadline_before)
 
 static int refuse_other_interpreter(Core *core)
 {
-    PyErr_SetString(core->state->errors[ERR_TRANSACTION],
-                    "a transaction of another interpreter is open in this thread: end it there before beginning one here");
+    PyErr_SetString(
+        core->state->errors[ERR_TRANSACTION],
+        "a transaction of another interpreter is open in this thread: end it there before beginning one here");
     return -1;
 }
 
@@ -196,7 +198,7 @@ static enum outcome end_out_of_order(Core *core, struct block *block, bool body_
 {
     if (!is_on_stack(block))
         return end_off_stack(core, block, body_failed);
-    if (top != block && block->owner != NULL) {
+    if ((top != block || shopy_in_wait) && block->owner != NULL) {
         block->state = BLOCK_BROKEN;
         return interleaved(core, block, body_failed);
     }
@@ -283,7 +285,7 @@ static enum outcome give_up(Core *core, const struct block *block)
 
 enum outcome shopy_block_end(Core *core, struct block *block, bool body_failed)
 {
-    if (UNLIKELY(top != block) || UNLIKELY(broken_below(block)))
+    if (UNLIKELY(top != block) || UNLIKELY(broken_below(block)) || UNLIKELY(shopy_in_wait))
         return end_out_of_order(core, block, body_failed);
     bool final = true;
     enum outcome outcome = LIKELY(!body_failed) ? commit(core, block, &final) : give_up(core, block);
@@ -300,7 +302,7 @@ enum outcome shopy_block_end(Core *core, struct block *block, bool body_failed)
 
 enum outcome shopy_block_undo(Core *core, struct block *block)
 {
-    if (top != block || broken_below(block))
+    if (top != block || broken_below(block) || shopy_in_wait)
         return LOST;
     struct hook *due = NULL;
     PyObject *owner = Py_XNewRef(block->owner);

@@ -142,7 +142,7 @@ def test_a_handler_that_returns_does_not_end_the_wait(store, child):
     other = child("sys.stdin.readline(); root['go'] = 7")
 
     def count(number, frame):
-        rings.append(root.get("n", 0))  # handlers may use the store, too
+        rings.append(1)
         if len(rings) == 5:
             other.tell()
 
@@ -150,6 +150,31 @@ def test_a_handler_that_returns_does_not_end_the_wait(store, child):
         assert store.run(lambda: root.get("go") or shobj.retry(), timeout=LONG) == 7
     assert len(rings) >= 5
     other.end()
+
+
+def test_a_handler_that_uses_the_store_inside_a_wait(store):
+    """The thread is in the middle of an operation: it gets an error instead of taking part in it."""
+    root = store.root
+    asleep = []
+
+    def use(number, frame):
+        if asleep:
+            root["handler"] = 1
+
+    def body():
+        root.get("go")
+        asleep.append(1)
+        shobj.retry()
+
+    for call in (
+        lambda: store.run(body),
+        lambda: store.run(lambda: store.run(body)),
+        lambda: store.or_else(body, body),
+    ):
+        with pytest.raises(shobj.TransactionError, match="signal handler"), alarm(0.02, use):
+            call()
+        asleep.clear()
+        assert root == {}
 
 
 def test_control_c_ends_the_wait_of_retry(store, child):
