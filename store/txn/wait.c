@@ -184,8 +184,8 @@ static int attend(sho_session *s, struct shm_node *node, uint64_t lock, uint64_t
         decided = true;
         break;
     case SHM_SINGLE:
-        decided = single_is_decided(s, slot, SHM_SEQ(state));
-        if (!decided && s->region->writable && sho_load(&slot->wv) == SHM_MARK(SHM_SEQ(state), SHM_MARK_GIVEN_BACK))
+        decided = ret_through != NULL && single_is_decided(s, slot, SHM_SEQ(state));
+        if (s->region->writable && sho_load(&slot->wv) == SHM_MARK(SHM_SEQ(state), SHM_MARK_GIVEN_BACK))
             give_back(s->region, slot, node, lock);
         break;
     default: break;
