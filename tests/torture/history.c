@@ -22,7 +22,8 @@
  *     {  }  !       begin, end, undoing of a nested block
  *
  * An attempt whose E line is missing may have happened or not. The parent kills some workers with SIGKILL and replaces
- * them, and stops some for a few milliseconds. In the end it writes down all of the store as one more transaction.
+ * them, and stops some for a few milliseconds; where the library has fault points, workers die and stop at those, too. In
+ * the end it writes down all of the store as one more transaction.
  */
 #include <sched.h>
 #include <signal.h>
@@ -555,6 +556,23 @@ static void build(const char *directory)
     shobj_close(w.store);
 }
 
+/* In a process of its own: this one has not passed a fault point when it plans those of its workers. */
+static void build_apart(const char *directory)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid < 0)
+        die("fork");
+    if (pid == 0) {
+        build(directory);
+        _exit(0);
+    }
+    if (waitpid(pid, &status, 0) != pid || status != 0) {
+        fprintf(stderr, "history: building the store failed\n");
+        exit(2);
+    }
+}
+
 static int read_everything(shobj_store *store, void *arg)
 {
     struct worker *w = arg;
@@ -606,85 +624,130 @@ static int look_afterwards(const char *directory)
     return (rc != 0 || problems != 0) + (stat.sessions != 1);
 }
 
-struct victim {
-    pid_t pid;
-    int file;
-    int64_t go_on_ns; /* it is stopped until then; 0: it runs */
+struct storm {
+    struct victim {
+        pid_t pid;
+        int file;
+        int64_t go_on_ns; /* it is stopped until then; 0: it runs, as far as is known */
+    } victims[WORKERS_MAX];
+    unsigned workers;
+    uint32_t incarnation;
+    uint64_t seed, bytes_max;
+    unsigned kills, stops;
+    int failures;
 };
 
-static void start(struct victim *v, uint32_t incarnation, uint64_t seed, uint64_t bytes_max)
+/* If the library has fault points, most workers die or stop at one of them, sooner or later. */
+static void plan_fault(uint64_t *seed)
 {
+    char text[40];
+    unsigned kind = draw(seed, 4);
+    unsigned passage = 1 + draw(seed, 2u << draw(seed, 14));
+    snprintf(text, sizeof(text), "%s:%u", kind == 0 ? "kill" : "stop", passage);
+    if (kind < 3)
+        setenv("SHOBJ_FAULT", text, 1);
+    else
+        unsetenv("SHOBJ_FAULT");
+}
+
+static void start(struct storm *storm, struct victim *v)
+{
+    uint64_t seed = next_random(&storm->seed) | 1;
     v->go_on_ns = 0;
     v->pid = fork();
     if (v->pid < 0)
         die("fork");
-    if (v->pid == 0)
-        work(v->file, incarnation, seed, bytes_max);
+    storm->incarnation++;
+    if (v->pid == 0) {
+        plan_fault(&seed);
+        work(v->file, storm->incarnation, seed, storm->bytes_max);
+    }
 }
 
-/* Kills it; the number of failures. */
-static int end(struct victim *v)
+/* It is dead: anybody who begins now begins after that. */
+static void bury(struct storm *storm, struct victim *v, int status)
 {
     struct line line = {0};
-    int status = 0;
-    kill(v->pid, SIGKILL);
-    if (waitpid(v->pid, &status, 0) != v->pid)
-        die("waitpid");
     line_add(&line, "\nD %" PRId64 " .\n", now_ns());
     line_write(&line, v->file);
     free(line.text);
     v->pid = 0;
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-        return 0;
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
+        storm->kills++;
+        return;
+    }
     printf("FAILED: a worker ended by itself, status %d\n", status);
-    return 1;
+    storm->failures++;
 }
 
-static void go_on(struct victim *victims, unsigned workers)
+static void end(struct storm *storm, struct victim *v)
 {
-    for (unsigned i = 0; i < workers; i++)
-        if (victims[i].go_on_ns != 0 && victims[i].go_on_ns <= now_ns()) {
-            victims[i].go_on_ns = 0;
-            kill(victims[i].pid, SIGCONT);
+    int status;
+    kill(v->pid, SIGKILL);
+    do {
+        if (waitpid(v->pid, &status, 0) != v->pid)
+            die("waitpid");
+    } while (!WIFSIGNALED(status) && !WIFEXITED(status));
+    bury(storm, v, status);
+}
+
+/* Replaces who has died of a fault, and lets who has stopped go on after a while. */
+static void attend(struct storm *storm)
+{
+    for (struct victim *v = storm->victims; v < storm->victims + storm->workers; v++) {
+        int status;
+        if (waitpid(v->pid, &status, WNOHANG | WUNTRACED) == v->pid) {
+            if (!WIFSTOPPED(status)) {
+                bury(storm, v, status);
+                start(storm, v);
+            } else if (v->go_on_ns == 0) {
+                v->go_on_ns = now_ns() + draw(&storm->seed, 5000000);
+                storm->stops++;
+            }
         }
+        if (v->go_on_ns != 0 && v->go_on_ns <= now_ns()) {
+            v->go_on_ns = 0;
+            kill(v->pid, SIGCONT);
+        }
+    }
 }
 
-static int storm(const char *directory, double seconds, uint64_t seed, unsigned workers, unsigned every_us,
-                 uint64_t bytes_max)
+static void strike(struct storm *storm)
 {
-    struct victim victims[WORKERS_MAX];
-    uint32_t incarnation = 1;
-    unsigned kills = 0, stops = 0;
-    int failures = 0;
+    struct victim *v = &storm->victims[draw(&storm->seed, storm->workers)];
+    if (v->go_on_ns == 0 && draw(&storm->seed, 3) == 0) {
+        kill(v->pid, SIGSTOP);
+        v->go_on_ns = now_ns() + draw(&storm->seed, 5000000);
+        storm->stops++;
+        return;
+    }
+    end(storm, v);
+    start(storm, v);
+}
 
-    for (unsigned i = 0; i < workers; i++) {
-        victims[i].file = open_file(directory, "worker", i);
-        start(&victims[i], incarnation++, next_random(&seed), bytes_max);
+/* The number of failures. */
+static int rage(struct storm *storm, const char *directory, double seconds, unsigned every_us)
+{
+    for (unsigned i = 0; i < storm->workers; i++) {
+        storm->victims[i].file = open_file(directory, "worker", i);
+        start(storm, &storm->victims[i]);
     }
     int64_t next_ns = now_ns(), end_ns = next_ns + (int64_t)(seconds * 1e9);
-    while (failures == 0 && now_ns() < end_ns && *written < bytes_max && incarnation < INCARNATIONS_MAX) {
-        next_ns += 1 + draw(&seed, 2000) * (int64_t)every_us;
-        while (now_ns() < next_ns && now_ns() < end_ns && *written < bytes_max) {
-            usleep(500);
-            go_on(victims, workers);
+    while (storm->failures == 0 && now_ns() < end_ns && *written < storm->bytes_max &&
+           storm->incarnation < INCARNATIONS_MAX - WORKERS_MAX) {
+        usleep(300);
+        attend(storm);
+        if (now_ns() >= next_ns) {
+            next_ns += 1 + draw(&storm->seed, 2000) * (int64_t)every_us;
+            strike(storm);
         }
-        struct victim *v = &victims[draw(&seed, workers)];
-        if (v->go_on_ns == 0 && draw(&seed, 3) == 0) {
-            kill(v->pid, SIGSTOP);
-            v->go_on_ns = now_ns() + draw(&seed, 5000000);
-            stops++;
-            continue;
-        }
-        failures += end(v);
-        start(v, incarnation++, next_random(&seed), bytes_max);
-        kills++;
     }
-    for (unsigned i = 0; i < workers; i++) {
-        failures += end(&victims[i]);
-        close(victims[i].file);
+    for (unsigned i = 0; i < storm->workers; i++) {
+        end(storm, &storm->victims[i]);
+        close(storm->victims[i].file);
     }
-    printf("kills %u\nstops %u\n", kills, stops);
-    return failures;
+    printf("kills %u\nstops %u\n", storm->kills, storm->stops);
+    return storm->failures;
 }
 
 static void draw_mix(uint64_t seed)
@@ -720,8 +783,9 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < 8; i++)
         next_random(&seed); /* seeds that are close to each other go different ways */
     draw_mix(next_random(&seed) | 1);
-    build(directory);
-    int failures = storm(directory, seconds, seed, workers, every_us, bytes_max);
+    struct storm storm = {.workers = workers, .seed = seed, .bytes_max = bytes_max};
+    build_apart(directory);
+    int failures = rage(&storm, directory, seconds, every_us);
     failures += look_afterwards(directory);
     if (failures) {
         printf("the store is kept: %s\n", path);
