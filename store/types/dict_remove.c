@@ -2,8 +2,8 @@
  * dict_remove.c: entries go: one, or all.
  *
  * Removing takes no memory, so that a full store can be emptied. A chunk that lost its last entry
- * is unlinked and freed. One that has become sparse takes in a neighbour of the list if both
- * together are half full at most: their entries are written anew in their order, and their index
+ * is unlinked and freed. One that has become half empty takes in a neighbour of the list if the
+ * entries of both fit into one: their entries are written anew in their order, and their index
  * words with them. The chunk of the removed entry is the one that stays: who deletes what an
  * iterator has just given out leaves the iterator's place alone. With few entries in one chunk,
  * index and order node go and the chunk is all of the dict again.
@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 
-#define ABSORB_MAX 10u /* entries of a chunk made of two */
+#define ABSORB_MAX SHO_DICT_SLOTS_MAX /* entries of a chunk made of two */
 #define DEMOTE_MAX 8u  /* entries of a dict that gives up its index */
 
 /* ---------------------------------------------------------------------------------- all at once */
@@ -307,7 +307,7 @@ static int absorb_try(sho_session *s, sho_dict_path *path, const sho_dict_array 
     int rc = sho_dict_read(s, &path->chunk, off, SHM_DICT_CHUNK, &a->other);
     if (rc || (rc = sho_dict_chunk_array(&a->other, &other)))
         return rc;
-    if (other.live + array->live - 1 > ABSORB_MAX)
+    if (other.live + array->live - 1 > array->slots)
         return 0;
     if (off == path->chunk.off)
         return sho_dict_damaged(&path->chunk, "a chunk linked to itself");

@@ -587,6 +587,72 @@ static void test_full(uint64_t seed)
     shobj_close(store);
 }
 
+/* ------------------------------------------------------------------------------------- sparse chunks */
+
+static unsigned chunk_count(shobj_store *store, shobj_oid dict)
+{
+    static dict_report report;
+    unsigned count = 0;
+    CHECK_INT(dict_report_make(store, dict, &report), 0);
+    CHECK_INT(report.problems, 0);
+    for (size_t i = 0; i < report.node_count; i++) {
+        const struct shm_node *node = (const struct shm_node *)(store->region->base + report.nodes[i]);
+        count += SHM_HEADER_KIND(sho_load(&node->header)) == SHM_DICT_CHUNK;
+    }
+    return count;
+}
+
+/* Two chunks that have become half empty together become one: what is deleted at random gives memory back before chunks
+ * are empty. The entries keep their order. */
+static void test_sparse(shobj_store *store, uint64_t seed)
+{
+    enum { COUNT = 6000 };
+    uint64_t random = seed | 1;
+    shobj_oid dict;
+    CHECK_INT(shobj_dict_new(store, NULL, 0, &dict), 0);
+    for (int i = 0; i < COUNT; i++) {
+        shobj_value v = {.type = SHOBJ_INT, .i = i};
+        shobj_key key;
+        CHECK_INT(shobj_key_init(store, &v, &key), 0);
+        CHECK_INT(shobj_dict_set(store, dict, &key, &v), 0);
+    }
+    unsigned full = chunk_count(store, dict);
+    CHECK(full >= COUNT / SHO_DICT_SLOTS_MAX);
+    static int at_random[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        int j = (int)(check_random(&random) % (unsigned)(i + 1));
+        at_random[i] = at_random[j];
+        at_random[j] = i;
+    }
+    static bool gone[COUNT];
+    memset(gone, 0, sizeof(gone));
+    for (int deleted = 0; deleted < COUNT - 200; deleted++) {
+        shobj_value v = {.type = SHOBJ_INT, .i = at_random[deleted]};
+        shobj_key key;
+        CHECK_INT(shobj_key_init(store, &v, &key), 0);
+        CHECK_INT(shobj_dict_del(store, dict, &key, NULL), 0);
+        gone[v.i] = true;
+        if (deleted % 500 != 499 || deleted < COUNT / 2)
+            continue;
+        unsigned live = (unsigned)(COUNT - deleted - 1);
+        unsigned chunks = chunk_count(store, dict);
+        CHECK(chunks * (SHO_DICT_SLOTS_MAX / 2) <= live + live / 10);
+        shobj_dict_iter iter;
+        shobj_item items[32];
+        size_t count;
+        int expected = 0;
+        shobj_dict_iter_init(&iter, dict, false);
+        do {
+            CHECK_INT(shobj_dict_iter_next(store, &iter, items, 32, &count), 0);
+            for (size_t i = 0; i < count; i++) {
+                while (gone[expected])
+                    expected++;
+                CHECK_INT(items[i].key.i, expected++);
+            }
+        } while (count > 0);
+    }
+}
+
 /* --------------------------------------------------------------------------------------- errors */
 
 static void test_errors(shobj_store *store)
@@ -642,6 +708,7 @@ int main(void)
             test_model(m, style == HASH_TRUE || sizes[i].universe < FORCED_MAX ? sizes[i].universe : FORCED_MAX, style,
                        sizes[i].steps, seed + i, store);
     test_serials(m, store);
+    test_sparse(store, seed);
     test_damage(m, store, 3, 300);
     test_damage(m, store, 30, 1000);
     test_damage(m, store, 600, 3000);
