@@ -21,7 +21,7 @@ static int print_value(const struct call *call, enum shobj_form form, bool break
         return code;
     struct spool spool = {0};
     code = target_render(call, &target, form, (unsigned)indent, 0, &spool);
-    if (code == EXIT_DONE && break_long && !has_indent && (spool.bytes > LINE_COLUMNS || spool.file != NULL))
+    if (code == EXIT_DONE && break_long && !has_indent && (spool.kept.bytes > LINE_COLUMNS || spool.file != NULL))
         code = target_render(call, &target, form, 2, 0, &spool);
     target_close(&target);
     if (code == EXIT_DONE) {

@@ -80,8 +80,8 @@ static int compare(shobj_store *store, set_call *call)
     if (rc == 0)
         rc = shobj_render(store, &there, SHOBJ_FORM_LITERAL, 0, 0, spool_write, &call->found);
     if (rc == 0) {
-        call->is_other = call->found.bytes != expected.bytes || call->found.file != NULL ||
-                         memcmp(call->found.text, expected.text, expected.bytes) != 0;
+        call->is_other = call->found.kept.bytes != expected.kept.bytes || call->found.file != NULL ||
+                         memcmp(call->found.kept.text, expected.kept.text, expected.kept.bytes) != 0;
         rc = call->is_other ? SHOBJ_EABORTED : 0;
     }
     spool_free(&expected);
@@ -114,7 +114,7 @@ static int set_failed(const struct call *call, const set_call *set, int rc)
 {
     if (set->is_other)
         return fail_text(call, rc, "the value there is not %s but %.*s: nothing was set", set->if_value,
-                         (int)(set->found.bytes < 200 ? set->found.bytes : 200), set->found.text);
+                         (int)(set->found.kept.bytes < 200 ? set->found.kept.bytes : 200), set->found.kept.text);
     if (set->error[0] != '\0')
         return fail_text(call, rc, "'%.100s': %s", set->text, set->error);
     if (set->json != NULL && set->json->error[0] != '\0')

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "out.h"
+
 bool json_takes_array(const shobj_value *key)
 {
     return json_text_is(key, "$tuple") || json_text_is(key, "$set") || json_text_is(key, "$dict") ||
@@ -90,28 +92,6 @@ static int tag_complex(loader *l, shobj_value *v)
     return 1;
 }
 
-typedef struct set_text {
-    char *text;
-    size_t bytes, room;
-} set_text;
-
-static int write_set(const char *text, size_t bytes, void *arg)
-{
-    set_text *s = arg;
-    if (s->bytes + bytes + 1 > s->room) {
-        size_t room = 2 * s->room + bytes + 256;
-        char *larger = realloc(s->text, room);
-        if (larger == NULL)
-            return SHOBJ_ENOMEM;
-        s->text = larger;
-        s->room = room;
-    }
-    memcpy(s->text + s->bytes, text, bytes);
-    s->bytes += bytes;
-    s->text[s->bytes] = '\0';
-    return 0;
-}
-
 /* A frozenset holds no equal elements; the reader of literals knows which are equal: 1, 1.0 and true. */
 static int tag_set(loader *l, shobj_value *v)
 {
@@ -120,10 +100,10 @@ static int tag_set(loader *l, shobj_value *v)
     if (json_holds(v, json_is_ref_or_object))
         return json_stop_at(l, "a frozenset can't hold a dict or list");
     *v = (shobj_value){.type = SHOBJ_FROZENSET, .items = v->items, .count = v->count};
-    set_text literal = {0};
+    struct buffer literal = {0};
     shobj_value distinct = {0};
     void *memory = NULL;
-    int rc = shobj_render(NULL, v, SHOBJ_FORM_LITERAL, 0, 0, write_set, &literal);
+    int rc = shobj_render(NULL, v, SHOBJ_FORM_LITERAL, 0, 0, buffer_add, &literal);
     if (rc == 0)
         rc = shobj_literal_parse(literal.text, &distinct, &memory);
     size_t count = distinct.count;

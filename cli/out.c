@@ -124,26 +124,32 @@ int out_finish(const struct call *call)
     return fail_errno(call, "writing to standard output");
 }
 
-/* ---- spool */
+/* ---- buffer and spool */
+
+int buffer_add(const char *text, size_t bytes, void *arg)
+{
+    struct buffer *b = arg;
+    if (b->bytes + bytes + 1 > b->room) {
+        size_t room = b->room * 2 + bytes + 1024;
+        char *larger = realloc(b->text, room);
+        if (larger == NULL)
+            return SHOBJ_ENOMEM;
+        b->text = larger;
+        b->room = room;
+    }
+    memcpy(b->text + b->bytes, text, bytes);
+    b->bytes += bytes;
+    b->text[b->bytes] = '\0';
+    return 0;
+}
 
 int spool_write(const char *text, size_t bytes, void *arg)
 {
     struct spool *s = arg;
     if (interrupted)
         return SHOBJ_EABORTED;
-    if (s->file == NULL && s->bytes + bytes <= SPOOL_MEMORY_MAX) {
-        if (s->bytes + bytes > s->room) {
-            size_t room = s->room * 2 + bytes + 4096;
-            char *larger = realloc(s->text, room);
-            if (larger == NULL)
-                return SHOBJ_ENOMEM;
-            s->text = larger;
-            s->room = room;
-        }
-        memcpy(s->text + s->bytes, text, bytes);
-        s->bytes += bytes;
-        return 0;
-    }
+    if (s->file == NULL && s->kept.bytes + bytes <= SPOOL_MEMORY_MAX)
+        return buffer_add(text, bytes, &s->kept);
     if (s->file == NULL) {
         s->file = tmpfile();
         if (s->file == NULL)
@@ -154,7 +160,7 @@ int spool_write(const char *text, size_t bytes, void *arg)
 
 void spool_clear(struct spool *s)
 {
-    s->bytes = 0;
+    s->kept.bytes = 0;
     if (s->file != NULL)
         fclose(s->file);
     s->file = NULL;
@@ -162,7 +168,7 @@ void spool_clear(struct spool *s)
 
 void spool_print(struct spool *s)
 {
-    fwrite(s->text, 1, s->bytes, stdout);
+    fwrite(s->kept.text, 1, s->kept.bytes, stdout);
     if (s->file != NULL) {
         char block[65536];
         size_t bytes;
@@ -176,7 +182,6 @@ void spool_print(struct spool *s)
 void spool_free(struct spool *s)
 {
     spool_clear(s);
-    free(s->text);
-    s->text = NULL;
-    s->room = 0;
+    free(s->kept.text);
+    s->kept = (struct buffer){0};
 }

@@ -35,10 +35,18 @@ int out_finish(const struct call *call);
 
 /* ---- text kept until it is complete: in memory, and in a temporary file when it is large */
 
-struct spool {
+/* Text in memory, {0} at first, with a NUL behind it that does not count. */
+struct buffer {
     char *text;
     size_t bytes, room;
-    FILE *file;
+};
+
+/* For shobj_render(), arg is the buffer. SHOBJ_ENOMEM. */
+int buffer_add(const char *text, size_t bytes, void *arg);
+
+struct spool {
+    struct buffer kept;
+    FILE *file; /* all behind it, once it is too much for memory */
 };
 
 /* For shobj_render(), arg is the spool. SHOBJ_ENOMEM, SHOBJ_EIO (with errno). */
