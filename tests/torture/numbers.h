@@ -1,8 +1,8 @@
 /*
  * numbers.h: values of various types and sizes that each stand for a number, and tell whether they are whole.
  *
- * Some stand in the word that holds them, some in a block of their own which is freed when they are replaced: a reader who
- * sees a block that is not what it was reads no number.
+ * Some stand in the word that holds them, some in a block of their own which is freed when they are replaced: a reader
+ * who sees a block that is not what it was reads no number.
  */
 #ifndef NUMBERS_H
 #define NUMBERS_H

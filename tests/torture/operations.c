@@ -1,11 +1,12 @@
 /*
- * operations.c: processes that make single operations on one small dict or list at the same time, round after round, and
- * write down each call and its result, for linearizable.py to judge.
+ * operations.c: processes that make single operations on one small dict or list at the same time, round after round,
+ * and write down each call and its result, for linearizable.py to judge.
  *
  *     operations FILE [SECONDS [SEED [PROCESSES [BYTES]]]]
  *
- * Each round begins with a dict or a list of a known content, often one at the edge of a form (a head that is full, a chunk
- * or leaf that will split or join). The processes start together and make a few operations each, without transactions.
+ * Each round begins with a dict or a list of a known content, often one at the edge of a form (a head that is full, a
+ * chunk or leaf that will split or join). The processes start together and make a few operations each, without
+ * transactions.
  * The file has a line for each round and each operation:
  *
  *     R dict|list content
@@ -342,9 +343,9 @@ static void write_round(struct line *line, unsigned processes, int file)
         const struct part *part = &shared->parts[p];
         for (unsigned i = 0; i < part->count; i++) {
             line_need(line, TEXT_MAX + 60);
-            line->bytes += (size_t)snprintf(line->text + line->bytes, TEXT_MAX + 60, "O %u %" PRId64 " %" PRId64 " %s\n", p,
-                                            part->operations[i].called_ns, part->operations[i].returned_ns,
-                                            part->operations[i].text);
+            line->bytes += (size_t)snprintf(line->text + line->bytes, TEXT_MAX + 60,
+                                            "O %u %" PRId64 " %" PRId64 " %s\n", p, part->operations[i].called_ns,
+                                            part->operations[i].returned_ns, part->operations[i].text);
         }
     }
     line_write(line, file);

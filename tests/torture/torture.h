@@ -36,7 +36,7 @@ static inline uint64_t next_random(uint64_t *state)
 /* A number below `bound`. */
 static inline unsigned draw(uint64_t *state, unsigned bound)
 {
-    return (unsigned)(next_random(state) % bound);
+    return bound == 0 ? 0 : (unsigned)(next_random(state) % bound);
 }
 
 static inline shobj_value int_value(int64_t i)
