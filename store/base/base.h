@@ -68,8 +68,16 @@ SHO_INLINE void sho_prefetch_write(uintptr_t address)
 #endif
 }
 
+#ifdef SHOBJ_FAULTS
+bool sho_schedule_step(const char *name); /* schedule.h */
+#endif
+
 SHO_INLINE void sho_pause(void)
 {
+#ifdef SHOBJ_FAULTS
+    if (sho_schedule_step("pause"))
+        return;
+#endif
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)

@@ -3,6 +3,8 @@
  */
 #include "base/fault.h"
 
+#include "base/schedule.h"
+
 #ifdef SHOBJ_FAULTS
 
 #include <pthread.h>
@@ -63,6 +65,8 @@ uint64_t sho_fault_passages(void)
 
 bool sho_fault_hit(const char *name)
 {
+    if (sho_schedule_step(name))
+        return false;
     pthread_once(&once, read_environment);
     if (plan.name != NULL && strcmp(plan.name, name) != 0)
         return false;

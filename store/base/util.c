@@ -5,7 +5,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "base/base.h"
+#include "base/schedule.h"
 
 #ifdef SHOBJ_DEBUG
 void sho_assert_failed(const char *file, int line, const char *what)
@@ -29,6 +29,11 @@ int64_t sho_now_ns(void)
 
 uint64_t sho_monotonic_ns(void)
 {
+#ifdef SHOBJ_FAULTS
+    uint64_t ns;
+    if (sho_schedule_now(&ns))
+        return ns;
+#endif
     return clock_ns(CLOCK_MONOTONIC);
 }
 
@@ -40,6 +45,11 @@ int64_t sho_now_coarse_ns(void)
 /* SplitMix64 over a per-thread state. */
 uint64_t sho_random64(void)
 {
+#ifdef SHOBJ_FAULTS
+    uint64_t drawn;
+    if (sho_schedule_random(&drawn))
+        return drawn;
+#endif
     static _Thread_local uint64_t state;
     if (state == 0 && getrandom(&state, sizeof(state), GRND_NONBLOCK) != (ssize_t)sizeof(state))
         state = clock_ns(CLOCK_MONOTONIC) ^ (uint64_t)(uintptr_t)&state;

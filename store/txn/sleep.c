@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/schedule.h"
 #include "txn/session.h"
 
 #define LOOK_AGAIN_NS 1000000000u
@@ -67,6 +68,10 @@ void sho_sleep_end(sho_session *s)
 
 static int futex_wait(sho_session *s, uint64_t ns)
 {
+#ifdef SHOBJ_FAULTS
+    if (sho_schedule_sleep(&s->slot->wake, s->wake_seen, ns))
+        return 0;
+#endif
     struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
     void *token = sho_wait_enter(s);
     long rc = syscall(SYS_futex, futex_of(s->slot), FUTEX_WAIT, s->wake_seen, &ts, NULL, 0);

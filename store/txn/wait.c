@@ -28,6 +28,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include "base/schedule.h"
 #include "txn/session.h"
 
 #define SPINS 200u
@@ -70,6 +71,10 @@ static bool holds_token(const sho_session *s, unsigned slot_index)
 
 static void nap(const sho_session *s, uint64_t ns)
 {
+#ifdef SHOBJ_FAULTS
+    if (sho_schedule_sleep(NULL, 0, ns))
+        return;
+#endif
     void *token = sho_wait_enter(s);
     struct timespec ts = {.tv_nsec = (long)ns};
     nanosleep(&ts, NULL);
@@ -246,6 +251,10 @@ void sho_backoff(sho_session *s, unsigned attempt)
         return;
     }
     if (attempt <= 6) {
+#ifdef SHOBJ_FAULTS
+        if (sho_schedule_sleep(NULL, 0, 0))
+            return;
+#endif
         void *token = sho_wait_enter(s);
         sched_yield();
         sho_wait_leave(s, token);
