@@ -72,6 +72,13 @@ SHO_INLINE void sho_prefetch_write(uintptr_t address)
 bool sho_schedule_step(const char *name); /* schedule.h */
 #endif
 
+/* How long to spin before sleeping. Tests are there to sleep. */
+#ifdef SHOBJ_FAULTS
+#define SHO_SPINS(count) ((count) / 20u)
+#else
+#define SHO_SPINS(count) (count##u)
+#endif
+
 SHO_INLINE void sho_pause(void)
 {
 #ifdef SHOBJ_FAULTS

@@ -28,7 +28,7 @@
 #define LEASE_NS 10000000ull
 #define LEASE_DOUBLINGS 10u
 #define DEFER_NS 10000000ull
-#define SPINS 400u
+#define SPINS SHO_SPINS(400)
 
 static uint64_t token_slot(uint64_t token)
 {

@@ -304,7 +304,7 @@ SHOBJ_API int64_t shobj_deadline(shobj_store *store, int64_t deadline_ns)
 
 /* ------------------------------------------------------------------------------------------ retry */
 
-#define RETRY_SPINS 1000u
+#define RETRY_SPINS SHO_SPINS(1000)
 
 static bool spin_while_valid(sho_session *s)
 {

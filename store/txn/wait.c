@@ -31,7 +31,7 @@
 #include "base/schedule.h"
 #include "txn/session.h"
 
-#define SPINS 200u
+#define SPINS SHO_SPINS(200)
 #define NAP_NS 100000u
 #define WAIT_NS_MAX 100000000u
 #define ELDER_NS 2000000u
