@@ -22,8 +22,9 @@
  *     {  }  !       begin, end, undoing of a nested block
  *
  * An attempt whose E line is missing may have happened or not. The parent kills some workers with SIGKILL and replaces
- * them, and stops some for a few milliseconds; where the library has fault points, workers die and stop at those, too.
- * In the end it writes down all of the store as one more transaction.
+ * them, and stops some for a few milliseconds; where the library has fault points, workers die and stop at those, too
+ * (HISTORY_FAULT=kill@NAME or stop@NAME: at this one only). In the end it writes down all of the store as one more
+ * transaction.
  */
 #include <signal.h>
 #include <sys/mman.h>
@@ -184,7 +185,8 @@ struct storm {
     int failures;
 };
 
-/* If the library has fault points, most workers die or stop at one of them, sooner or later. */
+/* If the library has fault points, most workers die or stop at one of them, sooner or later: at some passage of those of
+ * one name, or of all. */
 static void plan_fault(uint64_t *seed)
 {
     static const char *const points[] = {
@@ -192,17 +194,18 @@ static void plan_fault(uint64_t *seed)
         "commit.decided", "commit.stored_word", "commit.before_unlock", "commit.unlocked", "single.before_lock",
         "single.locked", "single.versioned", "single.unlocked", "block.free", "block.freed",
     };
-    char text[60];
+    const char *only = getenv("HISTORY_FAULT");
     const char *point = points[draw(seed, sizeof(points) / sizeof(points[0]))];
     unsigned kind = draw(seed, 8);
-    unsigned passage = 1 + draw(seed, 2u << draw(seed, kind % 2 ? 14 : 9));
-    int bytes = snprintf(text, sizeof(text), "%s:%u", kind < 3 ? "kill" : "stop", passage);
-    if (kind % 2 == 0) /* of one name, else of all */
-        snprintf(text + bytes, sizeof(text) - (size_t)bytes, "@%s", point);
-    if (kind < 7)
-        setenv("SHOBJ_FAULT", text, 1);
+    unsigned one = 1 + draw(seed, 2u << draw(seed, 9)), any = 1 + draw(seed, 2u << draw(seed, 14));
+    char text[80];
+    if (only != NULL && strlen(only) > 5)
+        snprintf(text, sizeof(text), "%.4s:%u@%s", only, one, only + 5);
+    else if (kind % 2 == 0)
+        snprintf(text, sizeof(text), "%s:%u@%s", kind < 3 ? "kill" : "stop", one, point);
     else
-        unsetenv("SHOBJ_FAULT");
+        snprintf(text, sizeof(text), "%s:%u", kind < 3 ? "kill" : "stop", any);
+    setenv("SHOBJ_FAULT", text, 1);
 }
 
 static void start(struct storm *storm, struct victim *v)

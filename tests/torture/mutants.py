@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TORTURE = ROOT / "tests" / "torture"
 NEEDED = ("CMakeLists.txt", "cmake", "store", "tests")
 CHECKERS = {"serializable": "history", "linearizable": "operations"}  # with their programs
-SECONDS = 8.0  # that a checker gets
+PROGRAMS = {"wakes": ("contention", "wake", "100")}  # other tests that are no unit tests
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ class Mutant:
     place: str  # where it is described
     rule: str = ""  # that it breaks
     tests: tuple[str, ...] = ()  # that are expected to notice, in this order
-    seconds: float = SECONDS  # that a checker gets, where it is a matter of luck
+    fault: str = ""  # where the workers of a checker die or stop: kill@POINT, stop@POINT
     changes: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)  # file, text in it, text instead
 
 
@@ -45,9 +45,9 @@ class BadMutant(Exception):
 
 
 def parse(path: Path) -> list[Mutant]:
-    """The mutants of a file: each "== NAME", "rule: TEXT", "tests: NAME ...", "seconds: NUMBER" if the checkers need
-    more, and for each change "<<<< FILE" (under store/), the lines to be replaced, "----", the lines instead, ">>>>".
-    Between mutants "#" begins a comment."""
+    """The mutants of a file: each "== NAME", "rule: TEXT", "tests: NAME ...", "fault: kill@POINT" (or stop) if a
+    checker must have workers die there, and for each change "<<<< FILE" (under store/), the lines to be replaced,
+    "----", the lines instead, ">>>>". Between mutants "#" begins a comment."""
     mutants: list[Mutant] = []
     part: list[str] | None = None
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -65,8 +65,8 @@ def parse(path: Path) -> list[Mutant]:
             one.rule = line[6:]
         elif line.startswith("tests: "):
             one.tests = tuple(line[7:].split())
-        elif line.startswith("seconds: "):
-            one.seconds = float(line[9:])
+        elif line.startswith("fault: "):
+            one.fault = line[7:]
         elif line.startswith("<<<< "):
             file, old, new = line[5:], [], []
             part = old
@@ -116,13 +116,14 @@ class Bench:
         self.limits_s: dict[str, float] = {}  # what takes longer than this hangs; by how long it takes unchanged
         self.environment = os.environ | {"SHOBJ_DIR": str(self.heaps), "TMPDIR": str(self.scratch), "SHOBJ_SEED": "1"}
 
-    def command(self, test: str, seconds: float) -> list[str]:
+    def command(self, test: str) -> list[str]:
         if test not in CHECKERS:
-            return [str(self.build / "tests" / f"test_{test}")]
+            program, *arguments = PROGRAMS.get(test, (f"test_{test}",))
+            return [str(self.build / "tests" / program), *arguments]
         checker, program = TORTURE / f"{test}.py", self.build / "tests" / CHECKERS[test]
-        return [sys.executable, str(checker), "--seconds", f"{seconds:g}", "--program", str(program)]
+        return [sys.executable, str(checker), "--seconds", "8", "--program", str(program)]
 
-    def run(self, command: list[str], limit_s: float) -> tuple[str, str]:
+    def run(self, command: list[str], limit_s: float, more: dict[str, str] | None = None) -> tuple[str, str]:
         """How a command ended ("" if well), and what it said."""
         with (self.scratch / "output").open("w+", errors="replace") as output:
             process = subprocess.Popen(
@@ -130,7 +131,7 @@ class Bench:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self.environment,
+                env=self.environment | (more or {}),
                 cwd=self.scratch,
                 start_new_session=True,
             )
@@ -159,14 +160,14 @@ class Bench:
         self.must(["cmake", "-S", str(self.source), "-B", str(self.build), "-G", "Ninja", *flags])
 
     def make(self, tests: set[str]) -> None:
-        targets = sorted(CHECKERS[test] if test in CHECKERS else f"test_{test}" for test in tests)
+        targets = sorted({CHECKERS.get(test) or PROGRAMS.get(test, (f"test_{test}",))[0] for test in tests})
         self.must(["cmake", "--build", str(self.build), "-j", str(os.cpu_count() or 1), "--target", *targets])
 
-    def first_red(self, tests: Iterable[str], seconds: float = SECONDS) -> tuple[str, str] | None:
+    def first_red(self, tests: Iterable[str], fault: str = "") -> tuple[str, str] | None:
         """The first test that fails and how, and what it said."""
         for test in tests:
             began = time.monotonic()
-            how, output = self.run(self.command(test, seconds), self.limits_s.get(test, 300) + 2 * seconds)
+            how, output = self.run(self.command(test), self.limits_s.get(test, 300), {"HISTORY_FAULT": fault})
             self.limits_s.setdefault(test, 20 + 5 * (time.monotonic() - began))
             if how:
                 return f"{test} ({how})", output
@@ -203,7 +204,7 @@ def judge(bench: Bench, chosen: list[Mutant]) -> int:
         before = bench.apply(one.changes)
         try:
             bench.make(set(one.tests))
-            red = bench.first_red(one.tests, one.seconds)
+            red = bench.first_red(one.tests, one.fault)
         finally:
             for path, text in before.items():
                 path.write_text(text)
