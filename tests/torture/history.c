@@ -104,9 +104,7 @@ static void build(const char *directory)
 static void build_apart(const char *directory)
 {
     int status;
-    pid_t pid = fork();
-    if (pid < 0)
-        die("fork");
+    pid_t pid = fork_child();
     if (pid == 0) {
         build(directory);
         _exit(0);
@@ -212,9 +210,7 @@ static void start(struct storm *storm, struct victim *v)
 {
     uint64_t seed = next_random(&storm->seed) | 1;
     v->go_on_ns = 0;
-    v->pid = fork();
-    if (v->pid < 0)
-        die("fork");
+    v->pid = fork_child();
     storm->incarnation++;
     if (v->pid == 0) {
         plan_fault(&seed);

@@ -436,10 +436,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < 8; i++)
         next_random(&seed); /* seeds that are close to each other go different ways */
     for (unsigned p = 1; p < processes; p++) {
-        pid_t pid = fork();
-        if (pid < 0)
-            die("fork");
-        if (pid == 0)
+        if (fork_child() == 0)
             work(p, next_random(&seed) + p);
     }
     uint32_t rounds = run(file, processes, seconds, bytes_max, next_random(&seed));

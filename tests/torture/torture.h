@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,6 +60,20 @@ __attribute__((noreturn)) static inline void die(const char *what)
 {
     fprintf(stderr, "%s: %s: %s\n", torture_name, what, strerror(errno));
     exit(2);
+}
+
+/* fork(), for a child that dies with its parent, whatever becomes of that. */
+static inline pid_t fork_child(void)
+{
+    pid_t parent = getpid(), pid = fork();
+    if (pid < 0)
+        die("fork");
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+    }
+    return pid;
 }
 
 static inline shobj_key int_key(shobj_store *store, int64_t number)
