@@ -17,6 +17,8 @@
  *   progress      nobody waits for ever, except for one that stopped after deciding: any other is an invalid end state
  *   names         a lock never names an attempt that its slot has left
  *
+ * A single write is decided by its lock; with WV_DECIDES by the version that it logs, and a dead one without is given back.
+ *
  * A participant is a table of steps: `at` says which comes next, and each looks at shared memory once. Death and
  * stop are two more entries of the table.
  */
@@ -115,6 +117,13 @@ inline unlock(node, v)
 inline decide_word(node)
 {
     truth[node] = shadow[me]
+}
+
+inline decide_single()
+{
+    assert(truth[0] == old);
+    decided = true;
+    decide_word(0)
 }
 
 inline discard(box)
@@ -309,9 +318,9 @@ proctype participant(byte me; byte ops)
               held++;
               if
               :: !pair ->
-                 assert(truth[0] == old);
-                 decided = true;
-                 decide_word(0);
+#ifndef WV_DECIDES
+                 decide_single();
+#endif
                  at = DRAW
               :: pair && held == NODES -> at = DRAW
               :: else
@@ -340,6 +349,12 @@ proctype participant(byte me; byte ops)
            at == MARK ->
            wv[me] = version;
            version = 0;
+#ifdef WV_DECIDES
+           if
+           :: !pair -> decide_single()
+           :: else
+           fi;
+#endif
            if
            :: decided -> s = me; at = APPLY
            :: else -> at = DECIDE
@@ -593,7 +608,9 @@ proctype participant(byte me; byte ops)
            if
            :: PHASE(st) == IDLE || PHASE(st) == FREE -> at = WIPE
            :: PHASE(st) == LOCKING -> at = R_ABORT
+#ifndef WV_DECIDES
            :: PHASE(st) == SINGLE && !decided && writes[s] > 0 && orec[0] == CURRENT(s) -> decided = true; at = R_MARK
+#endif
            :: PHASE(st) != IDLE && PHASE(st) != FREE && decided -> at = APPLY
            :: else -> at = RELEASE
            fi
