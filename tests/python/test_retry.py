@@ -108,23 +108,48 @@ def test_retry_does_not_return_before_the_condition_holds(store):
     assert "trace" not in root
 
 
-def test_retry_in_a_loop_over_attempts(store):
+def test_retry_sleeps(store):
+    """Where nothing changes nothing runs."""
+    executions = []
+
+    def wait():
+        executions.append(1)
+        return store.root.get("go") or shobj.retry()
+
+    waiting = Thread(store.run, wait)
+    wait_for(lambda: executions)
+    time.sleep(0.2)
+    assert len(executions) <= 3
+    store.root["go"] = 1
+    assert waiting.result() == 1
+
+
+@pytest.mark.parametrize("form", ["run", "attempts", "or_else"])
+def test_executions_that_waited_have_not_lost(store, form):
     root = store.root
     seen = []
 
-    def wait():
-        for attempt in store.attempts(tries=1, timeout=LONG):  # executions that waited have not lost
-            with attempt:
-                seen.append(root.get("n", 0))
-                if seen[-1] < 3:
-                    shobj.retry()
-        return seen
+    def body():
+        seen.append(root.get("n", 0))
+        if seen[-1] < 3:
+            shobj.retry()
 
+    def loop():
+        for attempt in store.attempts(tries=1, timeout=LONG):
+            with attempt:
+                body()
+
+    wait = {
+        "run": lambda: store.run(body, tries=1, timeout=LONG),
+        "attempts": loop,
+        "or_else": lambda: store.or_else(shobj.retry, body, tries=1, timeout=LONG),
+    }[form]
     waiting = Thread(wait)
     for n in range(1, 4):
         wait_for(lambda: seen and seen[-1] == n - 1)  # noqa: B023
         root["n"] = n
-    assert waiting.result()[-1] == 3
+    waiting.result()
+    assert seen[-1] == 3
 
 
 def test_retry_goes_to_the_outermost(store):
@@ -245,6 +270,14 @@ def test_retry_of_a_lost_execution_runs_again_at_once(store):
 
     assert body() == 2
     assert executions == [0, 1]
+    executions.clear()
+    root.update(a=0, b=0)
+    with pytest.raises(shobj.ConflictError), store.transaction():
+        body.__wrapped__()
+    executions.clear()
+    root.update(a=0, b=0)
+    with pytest.raises(shobj.ConflictError):
+        store.run(body, tries=1)
 
 
 def test_retry_when_the_store_is_closed(path):
