@@ -35,7 +35,7 @@ class Mutant:
     name: str
     place: str  # where it is described
     rule: str = ""  # that it breaks
-    tests: tuple[str, ...] = ()  # that are expected to notice, in this order
+    tests: tuple[str, ...] = ()  # that are expected to notice, in this order; one that needs luck more than once
     fault: str = ""  # where the workers of a checker die or stop: kill@POINT, stop@POINT
     changes: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)  # file, text in it, text instead
 
