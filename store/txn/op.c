@@ -126,6 +126,7 @@ void sho_entries_reset(sho_session *s)
     s->mapped = false;
     s->path_count = 0;
     s->leaf = false;
+    s->announced = false;
     s->o.tracked = false;
     memset(&s->op, 0, sizeof(s->op));
 }
@@ -420,6 +421,7 @@ static int announce(sho_session *s, sho_view *view, unsigned words)
 {
     if (may_not_change(s))
         return refuse_change(s);
+    s->announced = true;
     if (view->entry & SHO_ENTRY_NEW_BIT)
         return 0;
     sho_entry *e = &s->o.entries[view->entry];
@@ -613,6 +615,7 @@ void sho_op_leaf(sho_session *s)
 void sho_op_begin_slow(sho_session *s)
 {
     s->leaf = false;
+    s->announced = false;
     s->path_count = 0;
     s->op = sho_op_mark(s);
 }
@@ -674,6 +677,7 @@ static void rollback(sho_session *s)
         s->mapped = s->o.tracked = false;
     s->path_count = 0;
     s->leaf = false;
+    s->announced = false;
 }
 
 /* A failed operation of a transaction leaves no change, but what it has read (that a key is absent, say) counts. */
@@ -763,11 +767,14 @@ static SHO_COLD bool make_deferred(sho_session *s, int *rc)
 
 bool sho_op_again_slow(sho_session *s, int *rc)
 {
+    (void)sho_fault("op.body_done");
     if (SHO_UNLIKELY(s->deferred_wanted != 0))
         return make_deferred(s, rc);
     if (SHO_UNLIKELY(*rc == SHO_RESTART))
         return restart(s, rc);
-    bool changes = s->write_count + s->new_count + s->free_count > s->op.write_count + s->op.new_count + s->op.free_count;
+    /* What has changed shadows, also those of an earlier operation, must not run again: it has made its check itself. */
+    bool changes = s->announced || s->write_count + s->new_count + s->free_count >
+                                       s->op.write_count + s->op.new_count + s->op.free_count;
     if (*rc == 0 && changes) {
         if (s->depth > 0)
             return false;

@@ -90,6 +90,7 @@ struct sho_session {
     uint32_t wake_seen;
     bool mapped;     /* `map` holds all entries */
     bool leaf;       /* sho_op_leaf() of this operation */
+    bool announced;  /* it has announced a change of a node, which may have its record from before */
 
     uint32_t *path; /* in a transaction: entries that the current operation touched */
     uint32_t path_count;
