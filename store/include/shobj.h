@@ -177,8 +177,8 @@ typedef struct shobj_options {
      * runtime gives up its lock here. wait_leave gets what wait_enter returned. Both or neither. */
     void *(*wait_enter)(void);
     void (*wait_leave)(void *);
-    /* Asked after a wait that a signal has interrupted (and after wait_leave): true ends the operation with EINTR. May
-     * be NULL. */
+    /* Asked before each wait, and after it (and after wait_leave): has a signal come that is to end the operation with
+     * EINTR? May be NULL. */
     bool (*wait_interrupted)(void);
 } shobj_options;
 

@@ -261,6 +261,8 @@ void sho_sleep_watch(sho_session *s, unsigned bucket);
 void sho_sleep_barrier(sho_session *s);
 /* Until woken or ns later (a second at most). 0, ETIMEOUT (the thread's deadline; sets no message), EINTR. */
 int sho_sleep(sho_session *s, uint64_t ns);
+/* EINTR if a signal that has come is to end the operation. */
+int sho_sleep_interrupted(const sho_session *s);
 void sho_sleep_end(sho_session *s);
 
 void sho_wake_bucket_slow(sho_region *region, sho_word *bucket);

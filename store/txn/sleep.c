@@ -23,7 +23,6 @@
  *
  * A bit that is left over in a bucket costs a later committer a look at a slot that does not wait.
  */
-#include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -66,22 +65,32 @@ void sho_sleep_end(sho_session *s)
     sho_store(&s->slot->waiting, 0);
 }
 
-static int futex_wait(sho_session *s, uint64_t ns)
+static void futex_wait(sho_session *s, uint64_t ns)
 {
 #ifdef SHOBJ_FAULTS
     if (sho_schedule_sleep(&s->slot->wake, s->wake_seen, ns))
-        return 0;
+        return;
 #endif
     struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
     void *token = sho_wait_enter(s);
-    long rc = syscall(SYS_futex, futex_of(s->slot), FUTEX_WAIT, s->wake_seen, &ts, NULL, 0);
-    int error = rc < 0 ? errno : 0;
+    syscall(SYS_futex, futex_of(s->slot), FUTEX_WAIT, s->wake_seen, &ts, NULL, 0);
     sho_wait_leave(s, token);
-    return error;
 }
 
+int sho_sleep_interrupted(const sho_session *s)
+{
+    if (s->store->wait_interrupted != NULL && s->store->wait_interrupted())
+        return sho_error(SHOBJ_EINTR, "%s: interrupted by a signal while waiting", s->region->path);
+    return 0;
+}
+
+/* The question is asked before the sleep as well, for a signal that came since the operation began, and after each sleep,
+ * for one that came between the question and the system call: that costs it LOOK_AGAIN_NS at most. */
 int sho_sleep(sho_session *s, uint64_t ns)
 {
+    int rc = sho_sleep_interrupted(s);
+    if (rc)
+        return rc;
     if (ns > LOOK_AGAIN_NS)
         ns = LOOK_AGAIN_NS;
     if (s->deadline_ns != 0) {
@@ -92,9 +101,8 @@ int sho_sleep(sho_session *s, uint64_t ns)
             ns = s->deadline_ns - now;
     }
     (void)sho_fault("sleep.sleeping");
-    if (futex_wait(s, ns) == EINTR && s->store->wait_interrupted != NULL && s->store->wait_interrupted())
-        return sho_error(SHOBJ_EINTR, "%s: interrupted by a signal while waiting", s->region->path);
-    return 0;
+    futex_wait(s, ns);
+    return sho_sleep_interrupted(s);
 }
 
 /* ------------------------------------------------------------------------------------------ waking */

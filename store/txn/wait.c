@@ -96,7 +96,9 @@ static int sleep_locked(sho_session *s, struct shm_node *node, uint64_t lock, ui
 {
     if (s->slot == NULL) {
         nap(s, ns < NAP_NS ? ns : NAP_NS); /* nobody can wake who may not write the file */
-        return 0;
+        if (s->deadline_ns != 0 && sho_monotonic_ns() >= s->deadline_ns)
+            return SHOBJ_ETIMEOUT;
+        return sho_sleep_interrupted(s);
     }
     int rc = 0;
     sho_sleep_begin(s);

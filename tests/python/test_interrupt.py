@@ -177,6 +177,19 @@ def test_a_handler_that_uses_the_store_inside_a_wait(store):
         assert root == {}
 
 
+def test_no_signal_is_lost(store):
+    """One single signal, at any moment in front of the wait or in it, ends it."""
+    root = store.root
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for i in range(300):
+            with pytest.raises(Rang):
+                signal.setitimer(signal.ITIMER_REAL, (10 + i % 100) * 1e-6)
+                store.run(lambda: root.get("go") or shobj.retry(), timeout=LONG)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_control_c_ends_the_wait_of_retry(store, child):
     waiting = child("""
 try:
