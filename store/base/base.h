@@ -101,6 +101,14 @@ SHO_INLINE void sho_fence_acquire(void)
 #endif
 }
 
+/* Stores above it come before stores below it, for whoever looks after this process has died. */
+SHO_INLINE void sho_fence_release(void)
+{
+#ifndef __SANITIZE_THREAD__
+    atomic_thread_fence(memory_order_release);
+#endif
+}
+
 SHO_INLINE void sho_fence_full(void)
 {
 #ifndef __SANITIZE_THREAD__

@@ -104,7 +104,7 @@ enum shm_phase {
     SHM_LOCKING = 2,   /* locks nodes; anyone may abort it */
     SHM_ABORTED = 3,   /* lost: its locks are given back to the logged bases by whoever meets them */
     SHM_COMMITTED = 4, /* decided: its log will be stored */
-    SHM_SINGLE = 5     /* decided as soon as its one lock is taken */
+    SHM_SINGLE = 5     /* one node, decided by slot.wv */
 };
 #define SHM_PHASE(state) ((unsigned)((state)&0xff))
 #define SHM_SEQ(state) ((state) >> 8)

@@ -3,10 +3,10 @@
  *
  *   full commit                                        single write (a lone node, a "fact of the node")
  *     slot.state = LOCKING(seq)                          slot.state = SINGLE(seq), slot.wv = 0
- *     each node's orec: base -> lock(slot, seq)          its orec: base -> lock(slot, seq)      <- decides
+ *     each node's orec: base -> lock(slot, seq)          its orec: base -> lock(slot, seq)
  *     has another the right of way? give up              has another the right of way? give back (wait.c, W3)
  *     wv = ++clock, above every base                     wv = max(clock, base) + 1, clock read after the lock
- *     every entry read is as it was                      slot.wv = wv
+ *     every entry read is as it was                      slot.wv = wv                           <- decides
  *     slot.wv = wv                                       store the changed words, orec = wv
  *     slot.state: LOCKING -> COMMITTED(seq)  <- decides  wake, free what was replaced, empty the log
  *     store the changed words, orecs = wv                slot.state = IDLE(seq)
@@ -25,8 +25,9 @@
  * C5  A lone node needs no validation of the rest: the operation's path was checked, and what it does is right as long
  *     as the node itself is unchanged, which the lock's compare-and-swap from the base proves. Nodes keep
  *     their class for ever and freed ones have raised orecs, so a stale swap can't hit another node.
- * C6  The log is whole before the first lock, wv before the deciding swap (single: before the unlock). So whoever
- *     finds the owner dead knows from state, wv and the orecs whether it was decided, and can finish or undo it.
+ * C6  The log is whole before the first lock, wv before the deciding swap; a single write is decided by wv itself, which is
+ *     logged before the first word is stored. So whoever finds the owner dead knows from state and wv whether it was
+ *     decided, and can finish or undo it.
  *
  * Memory order: the lock swaps are full barriers; they release the log and the state. The stores of words are relaxed and
  * come before the release store of the orec, whose partner is the acquire in sho_op_read. A reader can't see a stored word
@@ -69,7 +70,8 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
     if (node == NULL || sho_load(&node->orec) != lock)
         return;
     (void)sho_fault("commit.before_release");
-    sho_cas(&node->orec, lock, sho_load(&write->base) & ~SHM_WRITE_FREES);
+    if (sho_cas(&node->orec, lock, sho_load(&write->base) & ~SHM_WRITE_FREES))
+        sho_wake_node(region, node);
 }
 
 static bool entry_changes(const sho_entry *e)
@@ -278,7 +280,9 @@ static int commit_full(sho_session *s, int count)
 /* W3: gives the lock back unless somebody has read through it already. */
 static bool give_way(sho_session *s, const sho_entry *e, uint64_t lock)
 {
-    if (!sho_cas(&s->slot->wv, 0, SHM_MARK(s->seq, SHM_MARK_GIVEN_BACK)))
+    uint64_t wv = sho_load_acquire(&s->slot->wv);
+    if (wv == SHM_MARK(s->seq, SHM_MARK_DECIDED) ||
+        !sho_cas(&s->slot->wv, wv, SHM_MARK(s->seq, SHM_MARK_GIVEN_BACK)))
         return false;
     (void)sho_fault("single.given_back");
     sho_write_release(s->region, e->write, lock);
@@ -309,7 +313,8 @@ static int commit_single(sho_session *s, const sho_entry *e)
     }
     uint64_t now = sho_load_acquire(&s->region->sb->clock);
     uint64_t wv = (now > e->version ? now : e->version) + SHM_VERSION_ONE;
-    sho_store(&slot->wv, wv); /* before the unlock's release; C6 */
+    sho_store(&slot->wv, wv);
+    sho_fence_release(); /* C6 */
     (void)sho_fault("single.versioned");
     sho_write_apply(s->region, e->write, lock, wv);
     (void)sho_fault("single.unlocked");

@@ -112,6 +112,17 @@ static uint64_t lease_of(const sho_session *s, uint64_t token)
     return LEASE_NS << (doublings < LEASE_DOUBLINGS ? doublings : LEASE_DOUBLINGS);
 }
 
+bool sho_elder_spares(sho_session *s, unsigned slot_index, uint64_t waited)
+{
+    uint64_t token = sho_load(&s->region->sb->elder);
+    if (token == 0 || token_slot(token) != slot_index)
+        return false;
+    if (waited < lease_of(s, token))
+        return true;
+    end_lease(s, token);
+    return false;
+}
+
 static int timed_out(const sho_session *s, uint64_t token)
 {
     return sho_error(SHOBJ_ETIMEOUT,

@@ -8,11 +8,10 @@
  *     LOCKING, ABORTED   state = ABORTED; each logged lock goes back to its base; blocks taken are freed
  *     COMMITTED          each logged node that still carries the lock is stored and unlocked to the logged version; blocks
  *                        replaced are freed
- *     SINGLE             decided if its node carries the lock or slot.wv is a version, unless slot.wv says that the lock
- *                        is given back (commit.c, C6; wait.c, W3); then as COMMITTED
- *                        (without a logged version: max(clock, base) + 1, as the owner would have); else as ABORTED
+ *     SINGLE             decided if slot.wv is a version, or marked so (wait.c, W3); then as COMMITTED (without a logged
+ *                        version: max(clock, base) + 1, as the owner would have); else marked given back, and as ABORTED
  *     IDLE, FREE         blocks taken are freed
- *   who sleeps on a node of a decided log is woken, before the log is emptied (sleep.c, S3)
+ *   all who sleep are woken, before the log is emptied (sleep.c, S3)
  *   slabs that its slots own are left to all; then the slots, then the record become free
  *
  * Others may meanwhile give back locks of an ABORTED attempt (wait.c): both sides swap from the exact lock.
@@ -23,35 +22,33 @@
 
 #include "txn/session.h"
 
-static bool carries_lock(sho_region *region, const struct shm_write *write, uint64_t lock)
-{
-    struct shm_node *node =
-        (struct shm_node *)sho_region_at(region, SHM_RECORD_OFF(sho_load(&write->node)), SHM_NODE_BYTES(1));
-    return node != NULL && sho_load_acquire(&node->orec) == lock;
-}
-
-/* Was the single write decided? If so and its version was not logged yet, it is now. */
+/* Was the single write decided (wait.c, W3)? If so and its version is not known yet, it is now. */
 static bool single_decided(sho_region *region, struct shm_slot *slot, uint64_t lock)
 {
+    uint64_t seq = SHM_OREC_SEQ(lock);
+    for (;;) {
+        uint64_t wv = sho_load_acquire(&slot->wv);
+        if (sho_wv_is_version(wv))
+            return true;
+        if (wv == SHM_MARK(seq, SHM_MARK_DECIDED))
+            break;
+        /* A reader may be about to mark it this moment. */
+        if (wv == SHM_MARK(seq, SHM_MARK_GIVEN_BACK) || sho_cas(&slot->wv, wv, SHM_MARK(seq, SHM_MARK_GIVEN_BACK)))
+            return false;
+    }
     sho_log_walk walk;
     sho_word *record;
-    uint64_t wv = sho_load_acquire(&slot->wv);
-    if (wv != 0 && (wv & 3) == 0)
-        return true; /* a version */
-    if (wv == SHM_MARK(SHM_OREC_SEQ(lock), SHM_MARK_GIVEN_BACK))
-        return false;
+    uint64_t wv = sho_load_acquire(&region->sb->clock);
     sho_log_walk_begin(&walk, region, slot, (sho_log_pos){0});
     while ((record = sho_log_walk_next(&walk)) != NULL) {
-        struct shm_write *write = (struct shm_write *)record;
-        if (SHM_RECORD_TYPE(sho_load(record)) != SHM_RECORD_WRITE || !carries_lock(region, write, lock))
-            continue;
-        uint64_t base = sho_load(&write->base) & ~SHM_WRITE_FREES;
-        uint64_t now = sho_load_acquire(&region->sb->clock);
-        sho_store_release(&slot->wv, (now > base ? now : base) + SHM_VERSION_ONE);
-        (void)sho_fault("recover.single_versioned");
-        return true;
+        const struct shm_write *write = (const struct shm_write *)record;
+        if (SHM_RECORD_TYPE(sho_load(record)) == SHM_RECORD_WRITE && (sho_load(&write->base) & ~SHM_WRITE_FREES) > wv)
+            wv = sho_load(&write->base) & ~SHM_WRITE_FREES;
     }
-    return false;
+    (void)sho_fault("recover.single");
+    sho_store_release(&slot->wv, wv + SHM_VERSION_ONE);
+    (void)sho_fault("recover.single_versioned");
+    return true;
 }
 
 static void settle_writes(sho_region *region, struct shm_slot *slot, uint64_t lock, bool decided)
@@ -68,21 +65,6 @@ static void settle_writes(sho_region *region, struct shm_slot *slot, uint64_t lo
             sho_write_apply(region, (struct shm_write *)record, lock, wv);
         else
             sho_write_release(region, (struct shm_write *)record, lock);
-    }
-}
-
-static void wake_sleepers(sho_region *region, struct shm_slot *slot)
-{
-    sho_log_walk walk;
-    sho_word *record;
-    sho_wake_barrier(region);
-    sho_log_walk_begin(&walk, region, slot, (sho_log_pos){0});
-    while ((record = sho_log_walk_next(&walk)) != NULL) {
-        uint64_t first = sho_load(record);
-        if (SHM_RECORD_TYPE(first) != SHM_RECORD_WRITE)
-            continue;
-        (void)sho_fault("recover.wake");
-        sho_wake_bucket(region, sho_bucket_of(region, (struct shm_node *)(region->base + SHM_RECORD_OFF(first))));
     }
 }
 
@@ -103,8 +85,10 @@ static void recover_slot(sho_region *region, unsigned index)
     }
     if (SHM_PHASE(state) != SHM_IDLE && SHM_PHASE(state) != SHM_FREE)
         settle_writes(region, slot, lock, decided);
-    if (decided)
-        wake_sleepers(region, slot);
+    if (SHM_PHASE(state) != SHM_FREE) {
+        sho_wake_barrier(region);
+        sho_wake_all(region); /* it may have taken others' bits out of the buckets; sleep.c, S3 */
+    }
     sho_elder_forget(region, index);
     sho_store(&slot->waiting, 0);
     (void)sho_fault("recover.settled");

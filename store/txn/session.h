@@ -215,6 +215,12 @@ void sho_undo_words(sho_session *s, uint32_t count);
  * empty afterwards unless SHO_RESTART is returned. */
 int sho_commit(sho_session *s);
 
+/* What slot.wv says, but for marks. */
+SHO_INLINE bool sho_wv_is_version(uint64_t wv)
+{
+    return wv != 0 && (wv & 3) == 0;
+}
+
 /* Unlocks or stores the node of a redo record on behalf of slot, if its orec still carries (slot_index, seq). */
 void sho_write_apply(sho_region *region, struct shm_write *write, uint64_t lock, uint64_t wv);
 void sho_write_release(sho_region *region, struct shm_write *write, uint64_t lock);
@@ -282,6 +288,14 @@ SHO_INLINE void sho_wake_barrier(const sho_region *region)
         sho_fence_full();
 }
 
+SHO_INLINE void sho_wake_node(sho_region *region, const struct shm_node *node)
+{
+    sho_wake_barrier(region);
+    sho_wake_bucket(region, sho_bucket_of(region, node));
+}
+/* All who sleep, whatever for. */
+void sho_wake_all(sho_region *region);
+
 /* ------------------------------------------------------------------------------------------ elder.c */
 
 #define SHO_ELDER_PATIENCE 8u
@@ -295,6 +309,9 @@ int sho_elder_enter(sho_session *s);
 void sho_elder_leave(sho_session *s);
 /* Waits while somebody else has it. 0, ETIMEOUT, EINTR. */
 int sho_elder_yield(sho_session *s);
+/* Is the owner of a lock, which was waited for so long, to be left alone because it has the right of way? Takes that away when its
+ * lease is over. */
+bool sho_elder_spares(sho_session *s, unsigned slot_index, uint64_t waited);
 /* Whatever a slot had of tickets and tokens is gone. */
 void sho_elder_forget(sho_region *region, unsigned slot_index);
 

@@ -17,9 +17,9 @@
  *    sleeper can make one for all threads at once (membarrier, enum shm_fences).
  * S2 What the committer swaps out it wakes, and `waiting` was set before the bit: whoever is seen waiting had its `seen`
  *    before, so that the futex either sleeps and is woken or does not sleep.
- * S3 The committer wakes before it leaves the attempt, so who recovers it wakes for each node of its log again. One
- *    that dies between the swap and the wake-up takes others' bits with it; therefore sleepers look again once a
- *    second. It is the only use of that.
+ * S3 The committer wakes before it leaves the attempt. One that dies before it has, maybe with others' bits, is
+ *    recovered, and then all are woken. Sleepers look again once a second all the same: as long as nobody recovers the
+ *    dead one nobody else would tell them.
  *
  * A bit that is left over in a bucket costs a later committer a look at a slot that does not wait.
  */
@@ -114,6 +114,13 @@ static void wake_slot(struct shm_slot *slot)
     (void)sho_fault("wake.found");
     atomic_fetch_add(&slot->wake, 1);
     syscall(SYS_futex, futex_of(slot), FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+void sho_wake_all(sho_region *region)
+{
+    unsigned count = sho_region_slot_count(region);
+    for (unsigned slot = 0; slot < count; slot++)
+        wake_slot(sho_region_slot(region, slot));
 }
 
 SHO_COLD void sho_wake_bucket_slow(sho_region *region, sho_word *bucket)

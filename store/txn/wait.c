@@ -5,7 +5,7 @@
  * its processor, or is stopped, or dead:
  *
  *   LOCKING              it has decided nothing: move its state to ABORTED, give this lock back to its logged base. Its own
- *                        deciding swap will fail. (One that has the right of way gets more time.)
+ *                        deciding swap will fail. (Not of one that has the right of way, until its lease is over.)
  *   ABORTED              give this lock back.
  *   COMMITTED, SINGLE    it has decided and will store within a few instructions of running. If it is dead, recover it. A
  *                        reader reads through its log; who wants to write sleeps until it gets on (sleep.c).
@@ -17,10 +17,12 @@
  * W2 Reading through: while the orec carries the lock of an attempt that is COMMITTED, its log does not change, for the
  *    owner unlocks before it empties it; nor does what the node's words are under the redo record: the
  *    owner stores just those. So an entry whose version is the lock is valid as long as the orec is.
- * W3 A SINGLE attempt stands once its lock is taken, unless its owner finds that somebody has the right of way before it
- *    has logged its version: then it marks slot.wv GIVEN_BACK, by a swap from 0, and puts the base back. A reader that is to read
- *    through marks slot.wv DECIDED first, so that this swap fails. A mark carries the attempt's seq: one that comes
- *    too late hits the next attempt's wv and means nothing there; the owner's version, stored plainly, replaces it.
+ * W3 slot.wv decides a SINGLE attempt: by its version, which the owner stores plainly, or by a mark. A reader that is to read
+ *    through first swaps in DECIDED, and the owner must go on. An owner that finds that somebody has the right of way swaps
+ *    in GIVEN_BACK and puts the base back; so does who recovers a dead one that has neither (recover.c). A reader leaves the
+ *    mark alone while somebody has the right of way: that one has read the node, maybe. A mark carries the attempt's
+ *    seq, and is swapped from exactly what was loaded before the state was seen to be of that attempt: one that comes too late
+ *    either fails or is of a seq that means nothing any more.
  *
  * A lock that names an attempt which its slot has left is damage: owners leave a seq only when no orec carries it
  * (commit.c, C4). State and orec are read in this order: orec, state, orec.
@@ -34,7 +36,6 @@
 #define SPINS SHO_SPINS(200)
 #define NAP_NS 100000u
 #define WAIT_NS_MAX 100000000u
-#define ELDER_NS 2000000u
 
 /* The node's redo record in a slot's log. */
 static struct shm_write *find_write(sho_region *region, struct shm_slot *slot, const struct shm_node *node)
@@ -59,14 +60,8 @@ static void give_back(sho_region *region, struct shm_slot *slot, struct shm_node
         return;
     uint64_t base = sho_load(&write->base) & ~SHM_WRITE_FREES;
     (void)sho_fault("wait.give_back");
-    if (!SHM_OREC_IS_LOCKED(base))
-        sho_cas(&node->orec, lock, base);
-}
-
-static bool holds_token(const sho_session *s, unsigned slot_index)
-{
-    uint64_t token = sho_load(&s->region->sb->elder);
-    return token != 0 && (token & 0xffff) == slot_index + 1;
+    if (!SHM_OREC_IS_LOCKED(base) && sho_cas(&node->orec, lock, base))
+        sho_wake_node(region, node);
 }
 
 static void nap(const sho_session *s, uint64_t ns)
@@ -130,15 +125,15 @@ static struct shm_write *find_through(sho_session *s, struct shm_slot *slot, str
     return write;
 }
 
-/* W3: from here on the single write of this lock stands. */
-static bool single_is_decided(sho_session *s, struct shm_slot *slot, uint64_t seq)
+/* W3: does the single write of this lock stand? */
+static bool single_is_decided(sho_session *s, struct shm_slot *slot, uint64_t state)
 {
+    uint64_t seq = SHM_SEQ(state);
     uint64_t wv = sho_load_acquire(&slot->wv);
-    if (wv != 0 && (wv & 3) == 0)
-        return true; /* a version */
-    if (wv == SHM_MARK(seq, SHM_MARK_DECIDED))
+    if (sho_wv_is_version(wv) || wv == SHM_MARK(seq, SHM_MARK_DECIDED))
         return true;
-    if (!s->region->writable || wv == SHM_MARK(seq, SHM_MARK_GIVEN_BACK))
+    if (!s->region->writable || wv == SHM_MARK(seq, SHM_MARK_GIVEN_BACK) || sho_load_acquire(&slot->state) != state ||
+        sho_load_acquire(&s->region->sb->elder) != 0)
         return false;
     (void)sho_fault("wait.mark");
     return sho_cas(&slot->wv, wv, SHM_MARK(seq, SHM_MARK_DECIDED));
@@ -173,8 +168,8 @@ static int attend(sho_session *s, struct shm_node *node, uint64_t lock, uint64_t
     }
     switch (SHM_PHASE(state)) {
     case SHM_LOCKING:
-        /* Who has the right of way may need longer; but not for ever. */
-        if (s->region->writable && (waited >= ELDER_NS || !holds_token(s, SHM_OREC_SLOT(lock)))) {
+        /* Who has the right of way is left alone as long as it has it. */
+        if (s->region->writable && !sho_elder_spares(s, SHM_OREC_SLOT(lock), waited)) {
             (void)sho_fault("wait.abort");
             sho_cas(&slot->state, state, SHM_STATE(SHM_SEQ(state), SHM_ABORTED));
             return 0;
@@ -191,7 +186,7 @@ static int attend(sho_session *s, struct shm_node *node, uint64_t lock, uint64_t
         decided = true;
         break;
     case SHM_SINGLE:
-        decided = ret_through != NULL && single_is_decided(s, slot, SHM_SEQ(state));
+        decided = ret_through != NULL && single_is_decided(s, slot, state);
         if (s->region->writable && sho_load(&slot->wv) == SHM_MARK(SHM_SEQ(state), SHM_MARK_GIVEN_BACK))
             give_back(s->region, slot, node, lock);
         break;
