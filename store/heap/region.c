@@ -261,6 +261,11 @@ int sho_region_open(const char *path, bool writable, sho_region **ret_region)
         rc = fail_errno("reading", path);
         goto fail;
     }
+    /* Once more: what the superblock counts is there, but it may have come behind the first look. */
+    if (fstat(region->fd, &st) < 0) {
+        rc = fail_errno("opening", path);
+        goto fail;
+    }
     if ((size_t)n < sizeof(sb)) {
         rc = n >= 8 && sb.magic == SHM_MAGIC
                  ? sho_error(SHOBJ_ECORRUPT, "opening %s: the file has been cut after %zd bytes; restore it", path, n)

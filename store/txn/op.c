@@ -126,7 +126,7 @@ void sho_entries_reset(sho_session *s)
     s->mapped = false;
     s->path_count = 0;
     s->leaf = false;
-    s->announced = false;
+    s->announced = 0;
     s->o.tracked = false;
     memset(&s->op, 0, sizeof(s->op));
 }
@@ -365,6 +365,7 @@ int sho_op_node_header(const sho_session *s, uint64_t off, uint64_t *ret_header)
 int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_word **ret_words)
 {
     struct shm_box *box = (struct shm_box *)sho_region_at(s->region, off, sizeof(struct shm_box));
+    s->boxes = true;
     if (SHO_UNLIKELY(box == NULL))
         return SHOBJ_ECORRUPT;
     uint64_t header = sho_load(&box->header);
@@ -389,6 +390,11 @@ int sho_op_check_slow(sho_session *s)
     for (uint32_t i = 0; i < s->path_count; i++)
         if (SHO_UNLIKELY(!entry_valid(&s->o.entries[s->path[i]])))
             return SHO_RESTART;
+    /* A box that an own change has moved from one node to another lives as long as the first one is unchanged, which need not
+     * be on this path. */
+    for (uint32_t i = 0; s->boxes && s->moved && i < s->path_count; i++)
+        if (s->o.entries[s->path[i]].write != NULL)
+            return sho_entries_valid(s) ? 0 : doom(s);
     return 0;
 }
 
@@ -421,7 +427,7 @@ static int announce(sho_session *s, sho_view *view, unsigned words)
 {
     if (may_not_change(s))
         return refuse_change(s);
-    s->announced = true;
+    s->announced++;
     if (view->entry & SHO_ENTRY_NEW_BIT)
         return 0;
     sho_entry *e = &s->o.entries[view->entry];
@@ -494,6 +500,7 @@ int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view
         return rc;
     }
     s->new_count++;
+    s->announced++;
     struct shm_node *node = (struct shm_node *)(s->region->base + off);
     uint32_t birth = SHM_NODE_BIRTH(sho_load(&node->header)) + 1;
     if ((birth & 0xfffff) == 0)
@@ -615,7 +622,8 @@ void sho_op_leaf(sho_session *s)
 void sho_op_begin_slow(sho_session *s)
 {
     s->leaf = false;
-    s->announced = false;
+    s->boxes = false;
+    s->announced = 0;
     s->path_count = 0;
     s->op = sho_op_mark(s);
 }
@@ -677,7 +685,7 @@ static void rollback(sho_session *s)
         s->mapped = s->o.tracked = false;
     s->path_count = 0;
     s->leaf = false;
-    s->announced = false;
+    s->announced = 0;
 }
 
 /* A failed operation of a transaction leaves no change, but what it has read (that a key is absent, say) counts. */
@@ -773,9 +781,10 @@ bool sho_op_again_slow(sho_session *s, int *rc)
     if (SHO_UNLIKELY(*rc == SHO_RESTART))
         return restart(s, rc);
     /* What has changed shadows, also those of an earlier operation, must not run again: it has made its check itself. */
-    bool changes = s->announced || s->write_count + s->new_count + s->free_count >
+    bool changes = s->announced > 0 || s->write_count + s->new_count + s->free_count >
                                        s->op.write_count + s->op.new_count + s->op.free_count;
     if (*rc == 0 && changes) {
+        s->moved |= s->announced > 1;
         if (s->depth > 0)
             return false;
         *rc = sho_commit(s);

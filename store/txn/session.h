@@ -90,7 +90,9 @@ struct sho_session {
     uint32_t wake_seen;
     bool mapped;     /* `map` holds all entries */
     bool leaf;       /* sho_op_leaf() of this operation */
-    bool announced;  /* it has announced a change of a node, which may have its record from before */
+    bool boxes;      /* it has read a box */
+    bool moved;      /* an operation of this transaction has changed several nodes: cells may have moved between them */
+    uint32_t announced; /* changes of nodes that it has announced; they may have their records from before */
 
     uint32_t *path; /* in a transaction: entries that the current operation touched */
     uint32_t path_count;

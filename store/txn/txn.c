@@ -51,6 +51,7 @@ static int txn_begin(shobj_store *store, bool reading)
     }
     s->depth = 1;
     s->doomed = false;
+    s->moved = false;
     s->reading = reading;
     s->undo_count = 0;
     s->undo_lost = false;
