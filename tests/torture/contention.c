@@ -12,7 +12,7 @@
  *   kill       processes that want the same objects, killed one after the other: the others go on at once
  *
  * contention [PART [AMOUNT]]: AMOUNT is the number of trials (starve, wake, kill) or of seconds (deadlock,
- * crowd, blind).
+ * crowd, blind). `contention all TIMES`: all parts, each that many times as long as they are by themselves.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -649,14 +649,16 @@ int main(int argc, char **argv)
         perror("contention");
         return 2;
     }
+    unsigned amount = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
+    bool all = argc > 1 && strcmp(argv[1], "all") == 0;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-        if (argc > 1 && strcmp(argv[1], parts[i].name) != 0)
+        if (argc > 1 && !all && strcmp(argv[1], parts[i].name) != 0)
             continue;
         any = true;
-        parts[i].run(argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : parts[i].amount);
+        parts[i].run(all && amount > 0 ? amount * parts[i].amount : amount > 0 ? amount : parts[i].amount);
     }
     if (!any) {
-        fprintf(stderr, "usage: contention [starve|deadlock|crowd|blind|wake|kill [AMOUNT]]\n");
+        fprintf(stderr, "usage: contention [all|starve|deadlock|crowd|blind|wake|kill [AMOUNT]]\n");
         return 2;
     }
     return 0;
