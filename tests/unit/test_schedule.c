@@ -1,7 +1,7 @@
 /*
  * test_schedule.c: transactions, single operations, retries and blind changes of a few threads on a few nodes, under many
  * drawn schedules (schedule.h). Each seed is a store of its own; it either holds or fails, and fails again when it is run again:
- * SHOBJ_SEED=n runs that one alone, and prints its steps.
+ * SHOBJ_SEED=n runs that one alone, and prints its steps. An argument is how many seeds to try (400).
  *
  * Under each schedule: what belongs together is seen together, by those who lose, too; nothing is lost or doubled;
  * nobody needs the second look of sleepers (a wake-up would have been lost); everybody comes to an end.
@@ -211,17 +211,16 @@ static sho_schedule_result run_seed(uint64_t seed)
     return result;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    const char *one = getenv("SHOBJ_SEED");
-    const char *amount = getenv("SHOBJ_SEEDS");
+    const char *one = argc > 1 ? NULL : getenv("SHOBJ_SEED");
     if (one != NULL) {
         sho_schedule_result result = run_seed(strtoull(one, NULL, 0));
         printf("seed %s: %" PRIu64 " steps, %" PRIu64 " switches, trace %016" PRIx64 "\n", one, result.steps,
                result.switches, result.trace);
         return 0;
     }
-    uint64_t first = check_seed() >> 8, count = amount != NULL ? strtoull(amount, NULL, 0) : 400;
+    uint64_t first = check_seed() >> 8, count = argc > 1 ? strtoull(argv[1], NULL, 0) : 400;
     uint64_t steps = 0, switches = 0;
     for (uint64_t seed = first; seed < first + count; seed++) {
         sho_schedule_result result = run_seed(seed);
