@@ -500,8 +500,8 @@ static void test_give_way(const char *point, bool single)
     contested = node_new(store, 0);
     sho_fault_plan_call(start_elder, 1, point);
     CHECK_INT(node_add(store, contested, 1, single), 0);
-    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
     pthread_join(outliving, NULL);
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
     CHECK_INT(get(contested), 11);
 }
 
@@ -531,8 +531,8 @@ static void test_give_way_decided(void)
     contested = node_new(store, 0);
     sho_fault_plan_call(read_through_and_start_elder, 1, "single.locked");
     CHECK_INT(node_add(store, contested, 1, true), 0);
-    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
     pthread_join(outliving, NULL);
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
     CHECK_INT(get(contested), 11);
 }
 
