@@ -270,7 +270,7 @@ static int commit_full(sho_session *s, int count)
         }
         if ((round == ROUNDS_MAX && s->token == 0) || !sho_entries_valid(s))
             return SHOBJ_ECONFLICT;
-        if (round > 0)
+        if (round > 0 && s->token == 0) /* all others wait for who has the right of way */
             sho_backoff(s, round);
     }
 }

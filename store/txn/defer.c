@@ -137,7 +137,7 @@ int sho_deferred_commit(sho_session *s)
         rc = sho_op_renew(s); /* D2 */
         if (rc)
             return rc;
-        if (round > 2)
+        if (round > 2 && s->token == 0)
             sho_backoff(s, round - 2);
     }
 }

@@ -734,7 +734,7 @@ static bool ready_again(sho_session *s, int *rc)
         *rc = doom(s); /* so that the whole gets the right of way */
         return false;
     }
-    if (restarts > RESTARTS_BEFORE_BACKOFF)
+    if (restarts > RESTARTS_BEFORE_BACKOFF && s->token == 0)
         sho_backoff(s, restarts - RESTARTS_BEFORE_BACKOFF);
     if (s->deadline_ns != 0 && sho_monotonic_ns() >= s->deadline_ns) {
         *rc = sho_error(SHOBJ_ETIMEOUT, "%s: timed out: others changed again and again what an operation was to read",
