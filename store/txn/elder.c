@@ -29,6 +29,7 @@
 #define LEASE_DOUBLINGS 10u
 #define DEFER_NS 10000000ull
 #define SPINS SHO_SPINS(400)
+#define YIELDS 8u
 
 static uint64_t token_slot(uint64_t token)
 {
@@ -139,6 +140,12 @@ int sho_elder_yield(sho_session *s)
         if (token == 0 || token == s->token)
             return 0;
         sho_pause();
+    }
+    for (unsigned i = 0; i < YIELDS; i++) { /* it may wait for a processor */
+        uint64_t token = sho_load(elder);
+        if (token == 0 || token == s->token)
+            return 0;
+        sho_yield(s);
     }
     uint64_t seen = 0;
     uint64_t since = 0;

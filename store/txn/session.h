@@ -249,6 +249,9 @@ void sho_recover_owner(sho_session *s, struct shm_slot *slot);
 /* The node's orec; while this session has the right of way, not before others' locks are gone (elder.c, E2). */
 uint64_t sho_settled_orec(sho_session *s, struct shm_node *node);
 
+/* Lets others have the processor. */
+void sho_yield(const sho_session *s);
+
 /* A random pause that grows with attempt. */
 void sho_backoff(sho_session *s, unsigned attempt);
 

@@ -76,6 +76,17 @@ static void nap(const sho_session *s, uint64_t ns)
     sho_wait_leave(s, token);
 }
 
+void sho_yield(const sho_session *s)
+{
+#ifdef SHOBJ_FAULTS
+    if (sho_schedule_sleep(NULL, 0, 0))
+        return;
+#endif
+    void *token = sho_wait_enter(s);
+    sched_yield();
+    sho_wait_leave(s, token);
+}
+
 static bool spin_until_changed(struct shm_node *node, uint64_t lock, unsigned spins)
 {
     for (unsigned i = 0; i < spins; i++) {
@@ -248,13 +259,7 @@ void sho_backoff(sho_session *s, unsigned attempt)
         return;
     }
     if (attempt <= 6) {
-#ifdef SHOBJ_FAULTS
-        if (sho_schedule_sleep(NULL, 0, 0))
-            return;
-#endif
-        void *token = sho_wait_enter(s);
-        sched_yield();
-        sho_wait_leave(s, token);
+        sho_yield(s);
         return;
     }
     nap(s, 1000 + pauses * 30);
