@@ -306,7 +306,8 @@ SHOBJ_API int64_t shobj_deadline(shobj_store *store, int64_t deadline_ns);
 
 /* Has `fn` called once when the open transaction is over: `committed` true after the commit; false when the block that is
  * innermost now, or one around it, was undone. It runs in this thread after the fact, the last registered first when
- * undone, the first registered first when committed, and may use the store. ETXN without a transaction, ENOMEM. */
+ * undone, the first registered first when committed, and may use the store. Not called if the thread ends, detaches or closes
+ * the store with the transaction open. ETXN without a transaction, ENOMEM. */
 SHOBJ_API int shobj_txn_on_end(shobj_store *store, void (*fn)(shobj_store *store, void *arg, bool committed), void *arg);
 
 /* Runs fn(store, arg) as a transaction until it commits. A negative result of fn aborts and is returned, but for
