@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.managers import AcquirerProxy, DictProxy
 from pathlib import Path
+from typing import TypeVar
 
 import lmdb
 import shobj
@@ -29,6 +30,7 @@ import shobj
 REPETITIONS = 7
 SHM = Path(os.environ.get("SHOBJ_DIR", "/dev/shm"))
 fork = multiprocessing.get_context("fork")
+T = TypeVar("T")
 
 # ---------------------------------------------------------------------------------------------------------- measuring
 
@@ -50,15 +52,20 @@ class Row:
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
 
 
-def medians(*sides: Callable[[], float]) -> list[float]:
-    """Runs the sides in turns, the first time for warming up, and returns the median of each."""
-    results: list[list[float]] = [[] for _ in sides]
+def in_turns(*sides: Callable[[], T]) -> list[list[T]]:
+    """Runs the sides in turns, the first time for warming up, and returns what each gave."""
+    results: list[list[T]] = [[] for _ in sides]
     for repetition in range(REPETITIONS + 1):
         for side, result in zip(sides, results, strict=True):
             value = side()
             if repetition:
                 result.append(value)
-    return [statistics.median(result) for result in results]
+    return results
+
+
+def medians(*sides: Callable[[], float]) -> list[float]:
+    """Runs the sides in turns and returns the median of each."""
+    return [statistics.median(result) for result in in_turns(*sides)]
 
 
 def ns(seconds: float) -> str:
@@ -81,35 +88,41 @@ def new_store(max_size: int = 4 << 30) -> Iterator[shobj.Store]:
 
 
 Batch = Callable[[], int]
+Prepare = Callable[[int], Batch]
 
 
-def in_processes(count: int, seconds: float, prepare: Callable[[int], Batch]) -> float:
-    """Operations a second that `count` new processes do together.
+def side_by_side(seconds: float, prepares: Sequence[Prepare]) -> list[float]:
+    """Operations a second that each of several new processes does beside the others.
 
-    Each calls prepare(number) for a function that does some operations and returns how many, and after all have come so
-    far, that function until the time is over.
+    Each calls its prepare(number) for a function that does some operations and returns how many, and after all have
+    come so far, that function until the time is over.
     """
-    ready = fork.Barrier(count)
+    ready = fork.Barrier(len(prepares))
     results = fork.SimpleQueue()
 
     def body(number: int) -> None:
-        batch = prepare(number)
+        batch = prepares[number](number)
         batch()
         ready.wait(60)
         began = time.perf_counter()
         done = 0
         while (elapsed := time.perf_counter() - began) < seconds:
             done += batch()
-        results.put(done / elapsed)
+        results.put((number, done / elapsed))
 
-    processes = [fork.Process(target=body, args=(number,)) for number in range(count)]
+    processes = [fork.Process(target=body, args=(number,)) for number in range(len(prepares))]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
         if process.exitcode != 0:
             sys.exit(f"bench: a process ended with exit code {process.exitcode}")
-    return sum(results.get() for _ in processes)
+    return [rate for _, rate in sorted(results.get() for _ in processes)]
+
+
+def in_processes(count: int, seconds: float, prepare: Prepare) -> float:
+    """Operations a second that `count` new processes do together."""
+    return sum(side_by_side(seconds, [prepare] * count))
 
 
 def batches(arguments: Sequence, size: int) -> Iterator[Sequence]:
@@ -160,6 +173,26 @@ def single_operations() -> Iterator[Row]:
             yield Row(name, ns(mine), f"native {ns(native)}", mine / native, goal, True)
 
 
+def call_each(function: Callable[[], None], calls: int) -> float:
+    """Seconds for one function()."""
+    began = time.thread_time()
+    for _ in itertools.repeat(None, calls):
+        function()
+    return (time.thread_time() - began) / calls
+
+
+def empty_transactions() -> Iterator[Row]:
+    """A call of a function that does nothing, under @store.atomic and without."""
+
+    def nothing() -> None:
+        pass
+
+    with new_store() as store:
+        atomic_nothing = store.atomic(nothing)
+        mine, native = medians(lambda: call_each(atomic_nothing, 100_000), lambda: call_each(nothing, 100_000))
+    yield Row("empty @store.atomic call", ns(mine), f"plain call {ns(native)}", mine / native, 5, True)
+
+
 # -------------------------------------------------------------------------------------------------- several processes
 
 
@@ -188,13 +221,105 @@ def updates_of_different_keys() -> Iterator[Row]:
         after = store.stat()
     commits = after["commits"] - before["commits"]
     lost = sum(after[name] - before[name] for name in ("conflicts", "retries"))
-    yield Row("2 processes, different keys", per_second(two), f"1 process {per_second(one)}", two / one, 1.8, False)
+    yield Row("2 processes, different keys", per_second(two), f"1 process {per_second(one)}", two / one, 1.9, False)
     percent = 100 * lost / commits
     yield Row("... of its commits, retried", f"{lost:,}", f"commits {commits:,}", percent, 1, True, "{:.3f} %")
 
 
-ACCOUNTS = 200
+def readers_of_one_key() -> Iterator[Row]:
+    """Two processes that read the same key, against one."""
+    with new_store() as store:
+        store.root["dict"] = {f"key {n}": n for n in range(1000)}
+        path = store.path
+
+        def prepare(_number: int) -> Batch:
+            shared = shobj.open_store(path, flag="w").root["dict"]
+
+            def batch() -> int:
+                for _ in itertools.repeat(None, 1000):
+                    shared["key 7"]
+                return 1000
+
+            return batch
+
+        one, two = medians(lambda: in_processes(1, 0.4, prepare), lambda: in_processes(2, 0.4, prepare))
+    yield Row("2 readers of one key", per_second(two), f"1 reader {per_second(one)}", two / one, 1.9, False)
+
+
 PACKED = struct.Struct("<q")
+INCREMENTS = 100
+
+
+def lmdb_environment(folder: Path) -> lmdb.Environment:
+    return lmdb.open(str(folder), map_size=1 << 28, writemap=True, sync=False, metasync=False)
+
+
+@contextlib.contextmanager
+def new_lmdb(values: dict[int, int]) -> Iterator[Path]:
+    """The folder of an lmdb environment of packed integers that is gone afterwards."""
+    folder = SHM / f"shobj-bench-lmdb-{os.getpid()}"
+    try:
+        with lmdb_environment(folder) as environment, environment.begin(write=True) as transaction:
+            for key, value in values.items():
+                transaction.put(PACKED.pack(key), PACKED.pack(value))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def shobj_increments(path: str) -> Prepare:
+    """Atomic increments of one counter by the single operation there is for it."""
+
+    def prepare(_number: int) -> Batch:
+        counters = shobj.open_store(path, flag="w").root["counters"]
+
+        def increased(value: int) -> int:
+            return value + 1
+
+        def batch() -> int:
+            for _ in itertools.repeat(None, INCREMENTS):
+                counters.update_with(0, increased)
+            return INCREMENTS
+
+        return batch
+
+    return prepare
+
+
+def lmdb_increments(folder: Path) -> Prepare:
+    """Increments of one packed counter, one write transaction each."""
+
+    def prepare(_number: int) -> Batch:
+        environment = lmdb_environment(folder)
+        key = PACKED.pack(0)
+
+        def batch() -> int:
+            for _ in itertools.repeat(None, INCREMENTS):
+                with environment.begin(write=True) as transaction:
+                    (value,) = PACKED.unpack(transaction.get(key))
+                    transaction.put(key, PACKED.pack(value + 1))
+            return INCREMENTS
+
+        return batch
+
+    return prepare
+
+
+def increments_of_one_counter() -> Iterator[Row]:
+    """Two processes that increment the same counter, against py-lmdb."""
+    with new_store() as store, new_lmdb({0: 0}) as folder:
+        store.root["counters"] = {0: 0}
+        ours, theirs = shobj_increments(store.path), lmdb_increments(folder)
+        mine, packed = medians(lambda: in_processes(2, 0.4, ours), lambda: in_processes(2, 0.4, theirs))
+        # Whole batches only: what is left over was lost.
+        if (counter := store.root["counters"][0]) % INCREMENTS:
+            sys.exit(f"bench: the counter is {counter}, no multiple of {INCREMENTS}: increments were lost")
+    name = "2 processes, one counter"
+    yield Row(name, per_second(mine), f"py-lmdb {per_second(packed)}", mine / packed, 1.5, False)
+
+
+ACCOUNTS = 200
+BALANCE = 1000
 
 
 def pairs_of_accounts(seed: int) -> list[tuple[int, int]]:
@@ -202,7 +327,7 @@ def pairs_of_accounts(seed: int) -> list[tuple[int, int]]:
     return [tuple(rng.sample(range(ACCOUNTS), 2)) for _ in range(1000)]
 
 
-def shobj_transfers(path: str) -> Callable[[int], Batch]:
+def shobj_transfers(path: str) -> Prepare:
     """Transfers between accounts that are dicts in a dict."""
 
     def prepare(number: int) -> Batch:
@@ -226,11 +351,7 @@ def shobj_transfers(path: str) -> Callable[[int], Batch]:
     return prepare
 
 
-def lmdb_environment(folder: Path) -> lmdb.Environment:
-    return lmdb.open(str(folder), map_size=1 << 28, writemap=True, sync=False, metasync=False)
-
-
-def lmdb_transfers(folder: Path) -> Callable[[int], Batch]:
+def lmdb_transfers(folder: Path) -> Prepare:
     """Transfers between packed integers, one write transaction each."""
 
     def prepare(number: int) -> Batch:
@@ -251,7 +372,7 @@ def lmdb_transfers(folder: Path) -> Callable[[int], Batch]:
     return prepare
 
 
-def manager_transfers(accounts: DictProxy, lock: AcquirerProxy) -> Callable[[int], Batch]:
+def manager_transfers(accounts: DictProxy, lock: AcquirerProxy) -> Prepare:
     """Transfers in a Manager's dict under the Manager's lock."""
 
     def prepare(number: int) -> Batch:
@@ -269,35 +390,101 @@ def manager_transfers(accounts: DictProxy, lock: AcquirerProxy) -> Callable[[int
     return prepare
 
 
+def check_sum(total: int) -> None:
+    if total != ACCOUNTS * BALANCE:
+        sys.exit(f"bench: the balances add up to {total}, not to {ACCOUNTS * BALANCE}")
+
+
+def shobj_audits(path: str) -> Prepare:
+    """Sums of all accounts, one read-only transaction each."""
+
+    def prepare(_number: int) -> Batch:
+        store = shobj.open_store(path, flag="w")
+        accounts = store.root["accounts"]
+
+        @store.atomic(readonly=True)
+        def total() -> int:
+            return sum(account["balance"] for account in accounts.values())
+
+        def batch() -> int:
+            check_sum(total())
+            return 1
+
+        return batch
+
+    return prepare
+
+
+def lmdb_audits(folder: Path) -> Prepare:
+    """Sums of all packed integers, one read transaction each."""
+
+    def prepare(_number: int) -> Batch:
+        environment = lmdb_environment(folder)
+
+        def batch() -> int:
+            with environment.begin() as transaction, transaction.cursor() as cursor:
+                check_sum(sum(balance for (balance,) in map(PACKED.unpack, cursor.iternext(keys=False))))
+            return 1
+
+        return batch
+
+    return prepare
+
+
+@contextlib.contextmanager
+def new_accounts() -> Iterator[tuple[str, Path]]:
+    """The path of a store and the folder of an lmdb environment, each with the accounts."""
+    with new_store() as store, new_lmdb(dict.fromkeys(range(ACCOUNTS), BALANCE)) as folder:
+        store.root["accounts"] = {number: {"balance": BALANCE} for number in range(ACCOUNTS)}
+        yield store.path, folder
+        check_sum(sum(account["balance"] for account in store.root["accounts"].values()))
+
+
+def of_processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''}"
+
+
 def transfers() -> Iterator[Row]:
-    """Transfers between two accounts: dicts in a dict under @store.atomic, against Manager and py-lmdb."""
-    folder = SHM / f"shobj-bench-lmdb-{os.getpid()}"
-    try:
-        with lmdb_environment(folder) as environment, environment.begin(write=True) as transaction:
-            for number in range(ACCOUNTS):
-                transaction.put(PACKED.pack(number), PACKED.pack(1000))
-        with new_store() as store, multiprocessing.Manager() as manager:
-            store.root["accounts"] = {number: {"balance": 1000} for number in range(ACCOUNTS)}
-            ours = shobj_transfers(store.path)
-            packed = lmdb_transfers(folder)
-            managed = manager_transfers(manager.dict(dict.fromkeys(range(ACCOUNTS), 1000)), manager.Lock())
-            rows = []
-            for processes, against_lmdb in ((1, 0.6), (2, 1.0)):
-                mine, theirs, slow = medians(
-                    lambda: in_processes(processes, 0.4, ours),  # noqa: B023
-                    lambda: in_processes(processes, 0.4, packed),  # noqa: B023
-                    lambda: in_processes(processes, 0.4, managed),  # noqa: B023
+    """Transfers between two accounts: dicts in a dict under @store.atomic, against py-lmdb and Manager."""
+    with new_accounts() as (path, folder), multiprocessing.Manager() as manager:
+        ours, packed = shobj_transfers(path), lmdb_transfers(folder)
+        managed = manager_transfers(manager.dict(dict.fromkeys(range(ACCOUNTS), BALANCE)), manager.Lock())
+        for processes, against_lmdb, against_manager in ((1, 1.0, 100), (2, 2.5, 100), (4, 2.0, None)):
+            prepares = (ours, packed) if against_manager is None else (ours, packed, managed)
+            mine, theirs, *slow = medians(
+                *(
+                    lambda prepare=prepare: in_processes(processes, 0.4, prepare)  # noqa: B023
+                    for prepare in prepares
                 )
-                name = f"transfers, {processes} process{'es' if processes > 1 else ''}"
-                rate = per_second(mine)
-                rows.append(Row(name, rate, f"py-lmdb {per_second(theirs)}", mine / theirs, against_lmdb, False))
-                rows.append(Row(name, rate, f"Manager {per_second(slow)}", mine / slow, 100, False, "{:.0f} x"))
-            total = sum(account["balance"] for account in store.root["accounts"].values())
-            if total != ACCOUNTS * 1000:
-                sys.exit(f"bench: the balances add up to {total}, not to {ACCOUNTS * 1000}")
-            yield from rows
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            )
+            name = f"transfers, {of_processes(processes)}"
+            rate = per_second(mine)
+            yield Row(name, rate, f"py-lmdb {per_second(theirs)}", mine / theirs, against_lmdb, False)
+            for rate_of_manager in slow:
+                against = f"Manager {per_second(rate_of_manager)}"
+                yield Row(name, rate, against, mine / rate_of_manager, against_manager, False, "{:.0f} x")
+
+
+def audits() -> Iterator[Row]:
+    """Transfers while one more process sums all accounts again and again, against py-lmdb; and how often it does."""
+    with new_accounts() as (path, folder):
+        ours = shobj_transfers(path), shobj_audits(path)
+        packed = lmdb_transfers(folder), lmdb_audits(folder)
+        for processes in (1, 2):
+
+            def rates(transfer: Prepare, audit: Prepare) -> tuple[float, float]:
+                *moved, sums = side_by_side(0.4, [transfer] * processes + [audit])  # noqa: B023
+                return sum(moved), sums
+
+            both = in_turns(lambda: rates(*ours), lambda: rates(*packed))  # noqa: B023
+            (mine, my_sums), (theirs, their_sums) = (
+                [statistics.median(values) for values in zip(*side, strict=True)] for side in both
+            )
+            name = f"{of_processes(processes)} + auditor:"
+            against = f"py-lmdb {per_second(theirs)}"
+            yield Row(f"{name} transfers", per_second(mine), against, mine / theirs, 3, False)
+            against = f"py-lmdb {per_second(their_sums)}"
+            yield Row(f"{name} sums", per_second(my_sums), against, my_sums / their_sums, 1.43, False)
 
 
 # ----------------------------------------------------------------------------------------------------------- starting
@@ -340,8 +527,12 @@ def attaching() -> Iterator[Row]:
 
 BENCHMARKS = {
     "operations": single_operations,
+    "atomic": empty_transactions,
     "keys": updates_of_different_keys,
+    "readers": readers_of_one_key,
+    "counter": increments_of_one_counter,
     "transfers": transfers,
+    "audits": audits,
     "attach": attaching,
 }
 
@@ -354,13 +545,13 @@ def main() -> int:
         print(f"bench: no benchmark is called so; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     missed = count = 0
-    print(f"{'':28} {'shobj':>16} {'':24} {'ratio':>10} {'goal':>10}")
+    print(f"{'':32} {'shobj':>16} {'':24} {'ratio':>10} {'goal':>10}")
     for run in chosen.values():
         for row in run():
             goal = ("<= " if row.at_most else ">= ") + f"{row.goal:g}"
             verdict = "" if row.met else "  MISSED"
             ratio = row.shown.format(row.ratio)
-            print(f"{row.name:28} {row.ours:>16} {row.theirs:>24} {ratio:>10} {goal:>10}{verdict}", flush=True)
+            print(f"{row.name:32} {row.ours:>16} {row.theirs:>24} {ratio:>10} {goal:>10}{verdict}", flush=True)
             count += 1
             missed += not row.met
     print(f"{count - missed} of {count} goals reached")
