@@ -451,6 +451,80 @@ class Beside(Series):
             end(self.others.pop())
 
 
+class Losing(Series):
+    """Another process changes what a commit of the victim is about to change, and is stopped in doing so, its lock
+    taken: the victim gives its own locks back, waits in vain, and has changed nothing. Then it goes on elsewhere."""
+
+    name = "losing"
+    kinds = ("kill", "stop", "twice")
+    points = ("commit.release", "commit.before_release")
+    steps = [
+        (False, lambda root: None),
+        (False, lambda root: root["first"].__setitem__("n", 5)),
+        (False, lambda root: root["second"]["n"]),
+    ]
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.other = 0
+
+    def beginning(self) -> dict:
+        return {"first": {"n": 0}, "second": {"n": 0}}
+
+    def is_possible(self, have: dict, done: int) -> bool:
+        second = have["second"]["n"]
+        return second in (0, 1) and super().is_possible({**have, "second": {"n": 0}}, done)
+
+    def take(self, store: shobj.Store, index: int) -> None:
+        if index != 0:
+            super().take(store, index)
+            return
+        first, second = store.root["first"], store.root["second"]
+
+        def change_both() -> None:
+            first["n"] += 100
+            second["n"] += 100
+            self.shared[3] = 1
+            deadline = time.monotonic() + WAIT_SECONDS
+            while not any(each["pid"] == self.other and each["held_count"] for each in store.sessions()):
+                if time.monotonic() > deadline:
+                    raise Wrong("the other one does not lock what it was to change")
+                time.sleep(0.0002)
+
+        try:
+            store.run(change_both, timeout=PATIENCE_SECONDS / 10)
+        except shobj.TransactionTimeout:
+            return
+        raise Wrong("a commit has changed what another one has locked")
+
+    def write(self) -> None:
+        with self.open() as store:
+            second = store.root["second"]
+            deadline = time.monotonic() + WAIT_SECONDS
+            while not self.shared[3] and time.monotonic() < deadline:
+                time.sleep(0.0002)
+            second["n"] = 1
+
+    def prepare(self) -> None:
+        self.shared[3] = 0
+        self.other = start("stop:1@single.locked", self.write)
+
+    def settle(self) -> None:
+        self.shared[3] = 1  # if the victim has not come so far
+        status = wait_for(self.other, os.WUNTRACED)
+        other, self.other = self.other, 0
+        if os.WIFSTOPPED(status):
+            os.kill(other, signal.SIGCONT)
+            status = wait_for(other)
+        if status != 0:
+            raise Wrong(f"one who was stopped ended with status {status} when it was continued")
+
+    def drop(self) -> None:
+        if self.other:
+            end(self.other)
+            self.other = 0
+
+
 class Waiting(Scenario):
     """A thread of the victim answers what its main thread asks, both asleep in between; another process, the witness,
     sleeps until what the main thread commits changes, too. Whatever happens to the victim, the witness sees each
@@ -621,7 +695,7 @@ class Elder(Scenario):
             thread.join()
 
 
-SCENARIOS: tuple[type[Scenario], ...] = (Series, Recovery, Beside, Waiting, Elder)
+SCENARIOS: tuple[type[Scenario], ...] = (Series, Recovery, Beside, Losing, Waiting, Elder)
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
