@@ -12,6 +12,7 @@
  * E2  Where others would fail on a locked node the elder waits until the lock is gone: its owner is about to finish or
  *     to give it back, for nobody waits while holding locks; a stopped one that has not decided is aborted, a dead
  *     one recovered.
+ *     But for one that has decided and stands still the token is given up (wait.c): it would only hold up the others.
  * So the execution that begins with the token and is not robbed of it commits.
  *
  * E3  A lease bounds a body that is stopped or does not end: who has waited for one token that long, by its own clock, takes

@@ -36,6 +36,7 @@
 #define SPINS SHO_SPINS(200)
 #define NAP_NS 100000u
 #define WAIT_NS_MAX 100000000u
+#define STANDS_STILL_NS 2000000u
 
 /* The node's redo record in a slot's log. */
 static struct shm_write *find_write(sho_region *region, struct shm_slot *slot, const struct shm_node *node)
@@ -205,6 +206,8 @@ static int attend(sho_session *s, struct shm_node *node, uint64_t lock, uint64_t
     }
     if (decided && ret_through != NULL && (*ret_through = find_through(s, slot, node, lock)) != NULL)
         return 0;
+    if (s->token != 0 && waited >= STANDS_STILL_NS && SHM_PHASE(state) != SHM_LOCKING && SHM_PHASE(state) != SHM_ABORTED)
+        sho_elder_leave(s); /* that one stands still: the others need not */
     sho_recover_owner(s, slot);
     *ret_sleep = sho_probe_ns(waited);
     return 0;
@@ -241,7 +244,8 @@ int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock, struct s
 uint64_t sho_settled_orec(sho_session *s, struct shm_node *node)
 {
     uint64_t orec = sho_load_acquire(&node->orec);
-    while (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)) && s->token != 0 && SHM_OREC_SLOT(orec) != s->slot_index) {
+    bool waits = s->token != 0;
+    while (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec)) && waits && SHM_OREC_SLOT(orec) != s->slot_index) {
         if (sho_wait_lock(s, node, orec, NULL))
             break;
         orec = sho_load_acquire(&node->orec);

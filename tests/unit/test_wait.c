@@ -536,6 +536,41 @@ static void test_give_way_decided(void)
     CHECK_INT(get(contested), 11);
 }
 
+/* It meets the lock of an owner that has decided and stands still: it waits, but nobody waits for it. */
+static void *elder_meets_standing(void *arg)
+{
+    (void)arg;
+    begin_as_elder();
+    CHECK_INT(node_add(store, contested, 10, false), 0); /* comes back when the owner gets on */
+    CHECK_INT(shobj_txn_commit(store), 0);
+    return NULL;
+}
+
+static void others_get_on(void)
+{
+    CHECK(pthread_create(&outliving, NULL, elder_meets_standing, NULL) == 0);
+    while (sho_load(&store->region->sb->elder) == 0)
+        sched_yield();
+    elsewhere(add_one, &other_node); /* waits until the token is given up */
+    CHECK_INT(sho_load(&store->region->sb->elder), 0);
+    unsigned count = sho_region_slot_count(store->region);
+    for (unsigned i = 0; i < count; i++) {
+        const struct shm_slot *slot = sho_region_slot(store->region, i);
+        CHECK(sho_load(&slot->ticket) == 0 || sho_load(&slot->leases) == 0); /* given up, not taken away */
+    }
+}
+
+static void test_standing(void)
+{
+    contested = node_new(store, 0);
+    other_node = node_new(store, 0);
+    sho_fault_plan_call(others_get_on, 1, "commit.decided");
+    CHECK_INT(node_add(store, contested, 1, false), 0);
+    pthread_join(outliving, NULL);
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    CHECK_INT(get(contested), 11);
+}
+
 /* The oldest first. */
 static _Atomic unsigned turn;
 struct aged {
@@ -614,6 +649,7 @@ int main(void)
     test_give_way("commit.locked_all", false);
     test_give_way("single.locked", true);
     test_give_way_decided();
+    test_standing();
     test_oldest_first();
     CHECK_INT(shobj_check(store, NULL, NULL, NULL), 0);
     shobj_close(store);
