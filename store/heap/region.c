@@ -421,13 +421,25 @@ int sho_region_back(sho_region *region, uint64_t off, uint64_t bytes)
 {
     if (sho_fault("region.back"))
         return sho_error(SHOBJ_EFULL, "growing %s: no space left (injected)", region->path);
-    while (fallocate(region->fd, 0, (off_t)off, (off_t)bytes) < 0) {
-        if (errno == EINTR)
-            continue;
-        return fail_errno("growing", region->path);
-    }
-    sho_region_refresh(region, off, bytes);
-    return 0;
+    /* Somebody may have closed our descriptor, and its number may be another file's by now. */
+    struct stat st;
+    int fd = region->fd;
+    if (fstat(fd, &st) < 0 || st.st_ino != region->ino || st.st_dev != region->dev)
+        fd = sho_region_reopen(region);
+    if (fd < 0)
+        return sho_error(SHOBJ_EIO, "growing %s: its descriptor was closed, and it can't be opened again: %s", region->path,
+                         strerror(errno));
+    int rc;
+    do
+        rc = fallocate(fd, 0, (off_t)off, (off_t)bytes);
+    while (rc < 0 && errno == EINTR);
+    if (rc < 0)
+        rc = fail_errno("growing", region->path);
+    if (fd != region->fd)
+        close(fd);
+    if (rc == 0)
+        sho_region_refresh(region, off, bytes);
+    return rc;
 }
 
 static int grow_to(sho_region *region, uint64_t from, uint64_t to)

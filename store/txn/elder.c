@@ -2,8 +2,8 @@
  * elder.c: the right of way, so that nobody loses for ever.
  *
  * Whoever loses draws a ticket at the first failure and keeps it until it has committed. After PATIENCE failures in a row
- * it takes the one token before its next execution, the oldest ticket first, and gives it up at the end of that
- * execution, whatever that is. While it is held nobody else commits.
+ * (large executions count for several) it takes the one token before its next execution, the oldest ticket first, and
+ * gives it up at the end of that execution, whatever that is. While it is held nobody else commits.
  *
  * E1  The token is taken by a swap (full barrier) before the elder's first read. A committer looks at it behind its
  *     lock swaps (full barriers) and in front of deciding. So of each committer either it sees the token and gives its

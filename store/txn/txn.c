@@ -89,12 +89,14 @@ static void txn_end(sho_session *s)
         sho_store(&s->slot->began_ns, 0);
 }
 
-/* An execution lost against others. */
+/* An execution lost against others. One that had read much counts for several: it is large, and will lose again. */
 static void lose(sho_session *s)
 {
+    uint32_t weight = 1 + s->o.entry_count / 64;
     if (s->slot != NULL)
         sho_slot_count(&s->slot->conflicts);
-    sho_elder_lost(s, ++s->failures);
+    s->failures += weight < 4 ? weight : 4;
+    sho_elder_lost(s, s->failures);
 }
 
 /* The row of failures ends with a commit, or with its being given up. */

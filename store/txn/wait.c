@@ -231,12 +231,13 @@ int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock, struct s
             return rc;
         if (waited >= WAIT_NS_MAX)
             return 0; /* the caller looks at the world again, and comes back */
-        if (ns > 0) {
-            rc = sleep_locked(s, node, lock, ns);
-            if (rc)
-                return rc == SHOBJ_ETIMEOUT ? timed_out(s, sho_region_slot(s->region, SHM_OREC_SLOT(lock)), lock) : rc;
-        }
-        waited = sho_monotonic_ns() - began;
+        rc = ns > 0 ? sleep_locked(s, node, lock, ns) : 0;
+        uint64_t now = sho_monotonic_ns();
+        if (rc == 0 && ns > 0 && s->deadline_ns != 0 && now >= s->deadline_ns && sho_load_acquire(&node->orec) == lock)
+            rc = SHOBJ_ETIMEOUT;
+        if (rc)
+            return rc == SHOBJ_ETIMEOUT ? timed_out(s, sho_region_slot(s->region, SHM_OREC_SLOT(lock)), lock) : rc;
+        waited = now - began;
     }
     return 0;
 }
