@@ -173,6 +173,25 @@ store.close()
     assert sessions_of(store, worker.pid) == []
 
 
+@pytest.mark.parametrize("reused", [False, True], ids=["closed", "reused"])
+def test_growing_with_closed_descriptors(store, path, peer, tmp_path, reused):
+    """The heap file grows, and no other file that has got its descriptor's number."""
+    worker = peer(
+        f"""
+os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 20))
+others = [open({str(tmp_path)!r} + f"/{{n}}", "w+") for n in range(8 * {reused})]
+root["large"] = b"x" * (8 << 20)
+root["list"] = ["x" * 500 for i in range(5000)]
+assert all(os.fstat(other.fileno()).st_size == 0 for other in others)
+say("grown")
+"""
+    )
+    worker.expect("grown")
+    worker.end()
+    assert len(store.root["large"]) == 8 << 20
+    assert store.root["list"] == ["x" * 500] * 5000
+
+
 def test_exec_ends_the_session(store, path, peer):
     """Another program in the same process, with the same pid, is another participant: none."""
     worker = peer(
@@ -399,10 +418,10 @@ def test_stopped_in_a_commit(store, path, peer, point, goes_on):
     expected = seen["x"]["n"]
     if is_decided:
         with pytest.raises(shobj.TransactionTimeout, match=rf"session {session['session']}\b.*{stopped.pid}"):
-            store.run(write, timeout=0.03)
+            store.run(write, timeout=0.1)
         assert z == {"n": 1, "m": 1}
         with pytest.raises(shobj.TransactionTimeout, match=rf"session {session['session']}\b.*{stopped.pid}"):
-            store.run(lambda: x.__setitem__("n", 5), timeout=0.03)
+            store.run(lambda: x.__setitem__("n", 5), timeout=0.1)
     else:
         store.run(write, timeout=LONG)  # nothing is decided: the other one is made to begin anew
         expected += 10
