@@ -29,8 +29,8 @@
 #define LEASE_NS 10000000ull
 #define LEASE_DOUBLINGS 10u
 #define DEFER_NS 10000000ull
-#define SPINS SHO_SPINS(400)
-#define YIELDS 8u
+#define SPINS SHO_SPINS(1600)
+#define SPINS_BETWEEN_YIELDS 64u
 
 static uint64_t token_slot(uint64_t token)
 {
@@ -136,17 +136,15 @@ static int timed_out(const sho_session *s, uint64_t token)
 int sho_elder_yield(sho_session *s)
 {
     const sho_word *elder = &s->region->sb->elder;
+    /* A body takes microseconds, and a sleep more; but it may be for want of a processor that it does not come to its end. */
     for (unsigned i = 0; i < SPINS; i++) {
         uint64_t token = sho_load(elder);
         if (token == 0 || token == s->token)
             return 0;
-        sho_pause();
-    }
-    for (unsigned i = 0; i < YIELDS; i++) { /* it may wait for a processor */
-        uint64_t token = sho_load(elder);
-        if (token == 0 || token == s->token)
-            return 0;
-        sho_yield(s);
+        if (i % SPINS_BETWEEN_YIELDS == SPINS_BETWEEN_YIELDS - 1)
+            sho_yield(s);
+        else
+            sho_pause();
     }
     uint64_t seen = 0;
     uint64_t since = 0;
