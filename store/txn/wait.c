@@ -258,12 +258,12 @@ void sho_backoff(sho_session *s, unsigned attempt)
 {
     unsigned shift = attempt < 10 ? attempt : 10;
     uint64_t pauses = sho_random64() & ((16ULL << shift) - 1);
-    if (attempt <= 4) {
+    if (attempt <= 3) {
         for (uint64_t i = 0; i < pauses; i++)
             sho_pause();
         return;
     }
-    if (attempt <= 6) {
+    if (attempt <= 4) {
         sho_yield(s);
         return;
     }
