@@ -13,13 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "gc/cycle.h"
 #include "txn/session.h"
 #include "types/container.h"
 
 #define SIZE_DEFAULT (1ULL << 20)
 #define MAX_SIZE_DEFAULT (16ULL << 30)
-
-static shobj_store *mappings; /* guarded by the global mutex */
 
 /* ------------------------------------------------------------------------------------------ names */
 
@@ -63,7 +62,11 @@ static void store_destroy(shobj_store *store)
                 store->sessions = store->sessions->next_in_store;
             }
             sho_peer_forget(&store->peer);
+            sho_pins_drop(store);
+            if (store->child_peer.lock_page != NULL)
+                sho_peer_leave(store->region, &store->child_peer);
         } else {
+            sho_pins_drop(store);
             sho_sessions_close(store);
             sho_peer_leave(store->region, &store->peer);
         }
@@ -149,7 +152,7 @@ static shobj_store *find_mapping(const char *path)
     struct stat st;
     if (stat(path, &st) < 0)
         return NULL;
-    for (shobj_store *store = mappings; store != NULL; store = store->next)
+    for (shobj_store *store = sho_mappings; store != NULL; store = store->next)
         if (store->region->dev == st.st_dev && store->region->ino == st.st_ino)
             return store;
     return NULL;
@@ -202,8 +205,8 @@ static int open_locked(const char *path, const shobj_options *options, shobj_sto
         }
     }
     if (rc == 0 && !options->own_mapping) {
-        (*ret_store)->next = mappings;
-        mappings = *ret_store;
+        (*ret_store)->next = sho_mappings;
+        sho_mappings = *ret_store;
     }
     return rc;
 }
@@ -242,8 +245,17 @@ SHOBJ_API void shobj_close(shobj_store *store)
         shobj_close(store->twin);
 #endif
     sho_global_lock();
+    if (store->open_count == 1 && store->collector != NULL &&
+        (store->peer.lock_page == NULL || !sho_peer_is_forked(&store->peer))) {
+        /* It needs the mutex to end its session. Nobody else is inside a call. */
+        struct sho_collector *collector = store->collector;
+        store->collector = NULL;
+        sho_global_unlock();
+        sho_collector_stop(collector);
+        sho_global_lock();
+    }
     if (--store->open_count == 0) {
-        for (shobj_store **p = &mappings; *p != NULL; p = &(*p)->next)
+        for (shobj_store **p = &sho_mappings; *p != NULL; p = &(*p)->next)
             if (*p == store) {
                 *p = store->next;
                 break;

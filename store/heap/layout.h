@@ -5,8 +5,9 @@
  *   4 KiB      partial-slab stacks, one word per size class
  *   8 KiB      wait buckets, one word each: who sleeps until a node changes
  *   12 KiB     process records, 64 bytes each
- *   44 KiB     session slots, one page each: state, owner's words, the first part of the log
+ *   44 KiB     session slots, one page each: state, owner's words, what it holds, the first part of the log
  *   dir_off    slab directory, 64 bytes per 64 KiB slab of max_size (sparse; backed as the file grows)
+ *   mark_off   the collector's marks, 704 bytes per slab (sparse likewise)
  *   data_off   slabs
  *
  * References are byte offsets from the start of the file; offset 0 (the superblock) is no reference. Nothing here is a
@@ -22,20 +23,21 @@
 #include "base/base.h"
 
 #define SHM_MAGIC 0x316a626f68730a89ULL /* 89 'LF' "shobj1", little-endian */
-#define SHM_LAYOUT_VERSION 2u
+#define SHM_LAYOUT_VERSION 3u
 
 #define SHM_PAGE_BYTES 4096u
 #define SHM_SLAB_SHIFT 16u
 #define SHM_SLAB_BYTES (1u << SHM_SLAB_SHIFT)
 #define SHM_PROCESS_MAX 512u
 #define SHM_SLOT_MAX 512u
+#define SHM_SLOT_BYTES 4096u
 
 #define SHM_PARTIAL_OFF 4096u
 #define SHM_BUCKET_OFF 8192u
 #define SHM_BUCKET_COUNT 512u
 #define SHM_PROCESS_OFF (SHM_BUCKET_OFF + SHM_BUCKET_COUNT * 8u)
 #define SHM_SLOT_OFF (SHM_PROCESS_OFF + SHM_PROCESS_MAX * 64u)
-#define SHM_DIR_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_PAGE_BYTES)
+#define SHM_DIR_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_SLOT_BYTES)
 
 /* ------------------------------------------------------------------------------------------ superblock */
 
@@ -47,6 +49,7 @@ struct shm_superblock {
     uint8_t uuid[16];
     uint64_t max_bytes;
     uint64_t dir_off;
+    uint64_t mark_off;
     uint64_t data_off;
     uint64_t hash_seed[2];
     uint64_t root_oid; /* the root dict */
@@ -54,7 +57,6 @@ struct shm_superblock {
     uint8_t boot_id[16]; /* at creation; the current one is in boot_id_now */
     uint64_t fences;     /* enum shm_fences */
     uint64_t checksum;   /* FNV-1a over all above */
-    uint8_t pad0[8];
 
     /* Read-mostly: changed by growth and by openers. */
     _Alignas(64) sho_word slab_count; /* slabs from offset 0 on that are backed by memory */
@@ -63,6 +65,7 @@ struct shm_superblock {
     sho_word recoveries;
     sho_word collections;
     sho_word elder; /* who has the right of way: ticket << 16 | slot + 1; 0: nobody */
+    sho_word gc;    /* the collector: cycle << 32 | pass << 8 | enum shm_gc_phase */
 
     /* The commit clock, alone on its line. */
     _Alignas(64) sho_word clock;
@@ -75,8 +78,39 @@ struct shm_superblock {
     _Alignas(64) sho_word free_slab_hint;  /* about how many slabs are free */
     sho_word free_scan_hint;               /* where the last search ended */
     sho_word empty_slab_hint;              /* listed box slabs that hold nothing */
-    _Alignas(64) uint64_t end_pad[8];
+    sho_word allocated_bytes;              /* in free blocks that sessions have taken over since somebody looked */
+    sho_word collect_at;                   /* so many: time to look whether a collection is due; 0: not yet planned */
+
+    /* The collector's figures; `live_bytes` is what the last cycle left. */
+    _Alignas(64) sho_word live_bytes;
+    sho_word gc_began_ns;   /* of the cycle that is under way, or was last */
+    sho_word gc_marked;     /* blocks marked in it */
+    sho_word gc_marked_bytes;
+    sho_word gc_freed;      /* blocks freed in it */
+    sho_word gc_freed_bytes;
+    sho_word gc_ended_ns;
+    _Alignas(64) sho_word gc_growth; /* percent of growth that starts a cycle; 0: the default */
+    sho_word gc_held_slabs;          /* not swept by the last cycle: who had begun stands still */
+    uint64_t end_pad[6];
 };
+_Static_assert(sizeof(struct shm_superblock) <= SHM_PARTIAL_OFF, "in front of the stacks");
+
+/* How far the collector is (gc/README.md). */
+enum shm_gc_phase {
+    SHM_GC_IDLE = 0,
+    SHM_GC_ARM = 1,
+    SHM_GC_ROOTS = 2,
+    SHM_GC_MARK = 3,
+    SHM_GC_KILL = 4,
+    SHM_GC_SWEEP = 5
+};
+#define SHM_GC(cycle, pass, phase) ((uint64_t)(cycle) << 32 | (uint64_t)((pass)&0xffffff) << 8 | (uint64_t)(phase))
+#define SHM_GC_PHASE(gc) ((unsigned)((gc)&0xff))
+#define SHM_GC_PASS(gc) ((uint32_t)((gc) >> 8 & 0xffffff))
+#define SHM_GC_CYCLE(gc) ((uint32_t)((gc) >> 32))
+/* From arming to the end of marking: references that are stored are shaded. */
+#define SHM_GC_IS_MARKING(gc) (SHM_GC_PHASE(gc) - SHM_GC_ARM <= SHM_GC_MARK - SHM_GC_ARM)
+
 
 /* ------------------------------------------------------------------------------------------ processes, slots */
 
@@ -93,7 +127,8 @@ struct shm_process {
     sho_word state; /* enum above | generation << 8 */
     sho_word pid;   /* as the process sees itself; shown to people, never trusted */
     sho_word attached_ns;
-    sho_word reserved[5];
+    sho_word pins; /* the first chunk of its pins (a box), 0: none */
+    sho_word reserved[4];
 };
 _Static_assert(sizeof(struct shm_process) == 64, "one cache line");
 
@@ -120,9 +155,10 @@ enum shm_mark {
 };
 #define SHM_MARK(seq, mark) ((uint64_t)(seq) << 2 | (mark))
 
-#define SHM_LOG_INLINE_BYTES (SHM_PAGE_BYTES - 256)
+#define SHM_HOLD_MAX 64u
+#define SHM_LOG_INLINE_BYTES (SHM_SLOT_BYTES - 256 - 128 - SHM_HOLD_MAX * 8)
 
-/* One page. The first line is what others look at, the second is the owner's own. */
+/* One page. The first line is what others look at, the second is the owner's own, the third what the collector asks. */
 struct shm_slot {
     _Alignas(128) sho_word state;
     sho_word wv;      /* the version that the current commit unlocks to; 0 until it is known; or enum shm_mark */
@@ -143,9 +179,18 @@ struct shm_slot {
     sho_word retries;
     sho_word reserved1[9];
 
+    _Alignas(128) sho_word taking; /* a block that is being taken; 0: none */
+    sho_word freeing;    /* one that is being freed; 0: none */
+    sho_word sweeping;   /* slab + 1 that it sweeps; 0: none */
+    sho_word scans;      /* nodes blackened, and shades: only grows, stays with the slot */
+    sho_word hold_count; /* objects that the last call returned */
+    sho_word holds_more; /* a box with those that have no place in holds[]; 0: none */
+    sho_word reserved2[10];
+    sho_word holds[SHM_HOLD_MAX]; /* ids */
+
     sho_word log[SHM_LOG_INLINE_BYTES / 8]; /* log segment 0 */
 };
-_Static_assert(sizeof(struct shm_slot) == SHM_PAGE_BYTES, "one page");
+_Static_assert(sizeof(struct shm_slot) == SHM_SLOT_BYTES, "one page");
 
 /* The log: records back to back in segments, a segment's unused end filled with 0. Segment 0 is in the slot; others are
  * boxes of kind SHM_BOX_LOG, chained. First word of a record: offset | type (offsets are multiples of 8). */
@@ -154,7 +199,8 @@ enum shm_record {
     SHM_RECORD_WRITE = 1, /* struct shm_write */
     SHM_RECORD_ALLOC = 2, /* one word: a block taken for this transaction */
     SHM_RECORD_FREE = 3,   /* one word: a block to free after commit */
-    SHM_RECORD_DROPPED = 4 /* one word: taken and dropped again: to free in any case */
+    SHM_RECORD_DROPPED = 4, /* one word: taken and dropped again: to free in any case */
+    SHM_RECORD_HOLD = 5    /* one word: an object that the transaction is going to need */
 };
 #define SHM_RECORD_TYPE(word) ((unsigned)((word)&7))
 #define SHM_RECORD_OFF(word) ((word)&0x00fffffffffffff8ULL)
@@ -204,15 +250,17 @@ struct shm_slab {
     sho_word remote;
     sho_word private_list; /* owner's: head block + 1:16 | never used from:16 | free blocks in both:16 */
     sho_word next;         /* next slab + 1 in the class's partial stack */
-    sho_word run_slabs;    /* of a RUN: its length */
-    sho_word reserved[3];
+    sho_word run_slabs;    /* of a RUN: its length; of a RUN_TAIL: the run's first slab */
+    sho_word sweep;        /* cycle << 16 | sweeper's slot + 1; 0 there: swept */
+    sho_word lost;         /* 1: blocks may be on no list: its owner or its sweeper has died */
+    sho_word reserved;
 };
 _Static_assert(sizeof(struct shm_slab) == 64, "one cache line");
 
 /* ------------------------------------------------------------------------------------------ blocks */
 
-/* Header word of every block: kind:8 | units:8 | flags:8 | colour:8 | birth:32 for nodes (units: payload words);
- * kind:8 | flags:8 | colour:8 | bytes:40 for boxes (bytes of payload). Kind 0 is a free block. */
+/* Header word of every block: kind:8 | units:8 | reserved:16 | birth:32 for nodes (units: payload words);
+ * kind:8 | flags:8 | reserved:8 | bytes:40 for boxes (bytes of payload). Kind 0 is a free block. */
 enum shm_kind {
     SHM_KIND_FREE = 0,
     SHM_DICT = SHOBJ_KIND_DICT, /* first nodes of objects */
@@ -230,8 +278,12 @@ enum shm_kind {
     SHM_BOX_TUPLE = 68,
     SHM_BOX_FROZENSET = 69,
     SHM_BOX_COMPLEX = 70,
-    SHM_BOX_LOG = 80
+    SHM_BOX_LOG = 80,
+    SHM_BOX_PINS = 81,  /* struct shm_pins */
+    SHM_BOX_HOLDS = 82, /* a count, and ids */
+    SHM_DYING = 127     /* the head of an object that the collector has taken out of use */
 };
+#define SHM_KIND_IS_NODE(kind) ((kind) > 0 && (kind) < SHM_BOX_FLOAT)
 #define SHM_KIND_IS_OBJECT(kind) ((kind) > 0 && (kind) < 16)
 
 #define SHM_HEADER_KIND(h) ((unsigned)((h)&0xff))
@@ -239,7 +291,7 @@ enum shm_kind {
     ((uint64_t)(kind) | (uint64_t)(words) << 8 | (uint64_t)(birth) << 32)
 #define SHM_NODE_WORDS(h) ((unsigned)((h) >> 8 & 0xff))
 #define SHM_NODE_BIRTH(h) ((uint32_t)((h) >> 32))
-/* What identifies a node's incarnation: everything but flags and colour. */
+/* What identifies a node's incarnation. */
 #define SHM_NODE_IDENTITY_MASK 0xffffffff0000ffffULL
 #define SHM_BOX_HEADER(kind, flags, bytes)                                                         \
     ((uint64_t)(kind) | (uint64_t)(flags) << 8 | (uint64_t)(bytes) << 24)
@@ -258,6 +310,19 @@ struct shm_box {
     sho_word words[];
 };
 #define SHM_NODE_BYTES(words) (16u + 8u * (words))
+
+/* Objects that the proxies of a process keep alive: a chain from the process record. */
+struct shm_pins {
+    sho_word header;
+    sho_word next;
+    sho_word count; /* of ids[] */
+    sho_word ids[]; /* 0: free */
+};
+
+/* Marks: words of 48 bits under the low 16 bits of the cycle. A box has one bit, a node two. */
+#define SHM_MARK_WORDS 88u
+#define SHM_MARK_BYTES (SHM_MARK_WORDS * 8u)
+#define SHM_MARK_BITS 48u
 
 /* Orec: version << 2, or slot << 48 | seq << 2 | 1. */
 #define SHM_OREC_IS_LOCKED(o) ((o)&1)

@@ -64,6 +64,7 @@ static int claim_record(sho_region *region, int fd, unsigned *ret_process)
         }
         sho_store(&record->pid, (uint64_t)getpid());
         sho_store(&record->attached_ns, (uint64_t)sho_now_ns());
+        sho_store(&record->pins, 0);
         sho_store_release(&record->state, SHM_PROCESS_LIVE | ((sho_load(&record->state) >> 8) + 1) << 8);
         (void)sho_fault("peer.claimed");
         *ret_process = i;
@@ -73,7 +74,7 @@ static int claim_record(sho_region *region, int fd, unsigned *ret_process)
                      region->path, SHM_PROCESS_MAX);
 }
 
-int sho_peer_join(sho_region *region, sho_peer *ret_peer)
+static int join(sho_region *region, bool for_child, sho_peer *ret_peer)
 {
     int rc;
     unsigned process = 0;
@@ -88,8 +89,8 @@ int sho_peer_join(sho_region *region, sho_peer *ret_peer)
     }
     /* Mapped first: from the claim on, only the end of this address space can drop the lock. */
     page = mmap(NULL, SHM_PAGE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED || madvise(page, SHM_PAGE_BYTES, MADV_DONTFORK) < 0 ||
-        madvise(token, SHM_PAGE_BYTES, MADV_WIPEONFORK) < 0) {
+    if (page == MAP_FAILED || (!for_child && (madvise(page, SHM_PAGE_BYTES, MADV_DONTFORK) < 0 ||
+                                              madvise(token, SHM_PAGE_BYTES, MADV_WIPEONFORK) < 0))) {
         rc = fail(region, "mapping a page");
         goto unmap_page;
     }
@@ -109,8 +110,33 @@ unmap_token:
     return rc;
 }
 
+int sho_peer_join(sho_region *region, sho_peer *ret_peer)
+{
+    return join(region, false, ret_peer);
+}
+
+int sho_peer_join_for_child(sho_region *region, sho_peer *ret_peer)
+{
+    return join(region, true, ret_peer);
+}
+
+void sho_peer_leave_to_child(sho_peer *peer)
+{
+    munmap(peer->lock_page, SHM_PAGE_BYTES);
+    munmap(peer->fork_token, SHM_PAGE_BYTES);
+}
+
+void sho_peer_take_over(sho_region *region, sho_peer *peer)
+{
+    sho_store(&sho_region_process(region, peer->process)->pid, (uint64_t)getpid());
+    /* What may fail here is told nobody; a grandchild then holds this record's lock a little longer than it should. */
+    (void)madvise(peer->lock_page, SHM_PAGE_BYTES, MADV_DONTFORK);
+    (void)madvise(peer->fork_token, SHM_PAGE_BYTES, MADV_WIPEONFORK);
+}
+
 void sho_peer_leave(sho_region *region, sho_peer *peer)
 {
+    sho_store(&sho_region_process(region, peer->process)->pins, 0);
     sho_process_free(region, peer->process);
     munmap(peer->lock_page, SHM_PAGE_BYTES);
     munmap(peer->fork_token, SHM_PAGE_BYTES);

@@ -23,6 +23,12 @@ typedef struct sho_peer {
 /* Claims a record. ELIMIT if all are taken, EIO. */
 int sho_peer_join(sho_region *region, sho_peer *ret_peer);
 
+/* In front of a fork(), a record for the child: its lock is the child's as soon as the parent has given up its own hold
+ * (sho_peer_leave_to_child). The child takes it over (sho_peer_take_over) and sets its own pid. */
+int sho_peer_join_for_child(sho_region *region, sho_peer *ret_peer);
+void sho_peer_leave_to_child(sho_peer *peer);
+void sho_peer_take_over(sho_region *region, sho_peer *peer);
+
 /* Gives the record back: the caller's sessions have ended. */
 void sho_peer_leave(sho_region *region, sho_peer *peer);
 

@@ -176,7 +176,8 @@ static int check_superblock(sho_region *region, const struct shm_superblock *sb,
                          path);
     if (sb->max_bytes % SHM_SLAB_BYTES || sb->max_bytes > MAX_BYTES_LIMIT || sb->dir_off != SHM_DIR_OFF ||
         sb->data_off % SHM_SLAB_BYTES || sb->data_off >= sb->max_bytes ||
-        sb->data_off < sb->dir_off + (sb->max_bytes >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab))
+        sb->mark_off < sb->dir_off + (sb->max_bytes >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab) || sb->mark_off % 64 ||
+        sb->mark_off > sb->data_off || sb->data_off < sb->mark_off + (sb->max_bytes >> SHM_SLAB_SHIFT) * SHM_MARK_BYTES)
         return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock's sizes contradict each other; restore the file",
                          path);
     uint64_t slabs = sho_load(&sb->slab_count);
@@ -191,6 +192,7 @@ static int check_superblock(sho_region *region, const struct shm_superblock *sb,
 static void copy_superblock(sho_region *region, const struct shm_superblock *sb)
 {
     region->dir_off = sb->dir_off;
+    region->mark_off = sb->mark_off;
     region->data_off = sb->data_off;
     region->root_oid = sb->root_oid;
     memcpy(region->hash_seed, sb->hash_seed, sizeof(region->hash_seed));
@@ -312,7 +314,7 @@ static int open_unnamed(const char *path, unsigned file_mode)
     return open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, file_mode);
 }
 
-static int fill_superblock(sho_region *region, uint64_t max_bytes, uint64_t data_off)
+static int fill_superblock(sho_region *region, uint64_t max_bytes, uint64_t mark_off, uint64_t data_off)
 {
     struct shm_superblock *sb = region->sb;
     struct {
@@ -330,6 +332,7 @@ static int fill_superblock(sho_region *region, uint64_t max_bytes, uint64_t data
     memcpy(sb->hash_seed, random.seed, 16);
     sb->max_bytes = max_bytes;
     sb->dir_off = SHM_DIR_OFF;
+    sb->mark_off = mark_off;
     sb->data_off = data_off;
     sb->created_ns = sho_now_ns();
     sb->fences = join_barriers() ? SHM_FENCES_RARE : SHM_FENCES_ALL;
@@ -369,7 +372,9 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
     struct stat st;
     max_bytes = max_bytes / SHM_SLAB_BYTES * SHM_SLAB_BYTES;
     uint64_t dir_bytes = (max_bytes >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab);
-    uint64_t data_off = round_up(SHM_DIR_OFF + dir_bytes, SHM_SLAB_BYTES);
+    uint64_t mark_off = round_up(SHM_DIR_OFF + dir_bytes, SHM_PAGE_BYTES);
+    uint64_t mark_bytes = (max_bytes >> SHM_SLAB_SHIFT) * SHM_MARK_BYTES;
+    uint64_t data_off = round_up(mark_off + mark_bytes, SHM_SLAB_BYTES);
     region->writable = true;
     region->fd = open_unnamed(path, file_mode);
     if (region->fd < 0 || fstat(region->fd, &st) < 0) {
@@ -387,7 +392,7 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
     if (rc == 0)
         rc = sho_region_back(region, SHM_DIR_OFF, (data_off >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab));
     if (rc == 0)
-        rc = fill_superblock(region, max_bytes, data_off);
+        rc = fill_superblock(region, max_bytes, mark_off, data_off);
     if (rc)
         goto fail;
     mark_tables(region);
@@ -447,6 +452,8 @@ static int grow_to(sho_region *region, uint64_t from, uint64_t to)
     uint64_t first = region->dir_off + from * sizeof(struct shm_slab);
     uint64_t bytes = (to - from) * sizeof(struct shm_slab);
     int rc = sho_region_back(region, first, bytes);
+    if (rc == 0)
+        rc = sho_region_back(region, region->mark_off + from * SHM_MARK_BYTES, (to - from) * SHM_MARK_BYTES);
     if (rc == 0)
         rc = sho_region_back(region, from << SHM_SLAB_SHIFT, (to - from) << SHM_SLAB_SHIFT);
     if (rc)

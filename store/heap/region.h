@@ -12,12 +12,14 @@ typedef struct sho_region {
     _Atomic uint64_t limit; /* end of the file as last seen by fstat(): offsets below are backed */
     uint64_t max_bytes;     /* private copies of the checked superblock */
     uint64_t dir_off;
+    uint64_t mark_off;
     uint64_t data_off;
     uint64_t root_oid;
     uint64_t hash_seed[2];
     uint8_t uuid[16];
     bool writable;
     bool rare_fences; /* a copy of sb->fences == SHM_FENCES_RARE */
+    _Atomic bool wants_collection; /* the allocator has taken over so much that it is time to look */
     int fd;
     dev_t dev;
     ino_t ino;
@@ -66,7 +68,7 @@ SHO_INLINE sho_word *sho_region_bucket(const sho_region *region, unsigned bucket
 
 SHO_INLINE struct shm_slot *sho_region_slot(const sho_region *region, unsigned slot)
 {
-    return (struct shm_slot *)(region->base + SHM_SLOT_OFF + (uint64_t)slot * SHM_PAGE_BYTES);
+    return (struct shm_slot *)(region->base + SHM_SLOT_OFF + (uint64_t)slot * SHM_SLOT_BYTES);
 }
 
 SHO_INLINE struct shm_process *sho_region_process(const sho_region *region, unsigned process)
@@ -77,6 +79,21 @@ SHO_INLINE struct shm_process *sho_region_process(const sho_region *region, unsi
 SHO_INLINE struct shm_slab *sho_region_slab(const sho_region *region, uint64_t slab)
 {
     return (struct shm_slab *)(region->base + region->dir_off) + slab;
+}
+
+/* The marks of a slab's blocks. */
+SHO_INLINE sho_word *sho_region_marks(const sho_region *region, uint64_t slab)
+{
+    return (sho_word *)(region->base + region->mark_off + slab * SHM_MARK_BYTES);
+}
+
+/* Mine is stored, now I look at yours: the common side of the rare one's sho_region_barrier(). */
+SHO_INLINE void sho_region_light_barrier(const sho_region *region)
+{
+    if (SHO_LIKELY(region->rare_fences))
+        atomic_signal_fence(memory_order_seq_cst);
+    else
+        sho_fence_full();
 }
 
 SHO_INLINE bool sho_process_is_live(const sho_region *region, unsigned process)

@@ -29,41 +29,27 @@
  * A crash may lose a block between its pop and its name in the log, or a slab between its pop from a stack and its
  * owner's name in it (the sweep of a collection finds both), and nothing else.
  */
-#include "heap/slab.h"
-
-#include <string.h>
-
 #include "base/error.h"
+#include "heap/mark.h"
+#include "heap/slab_inner.h"
 
-/* Block sizes. Node classes: header included. Box classes step by 8 up to 128 bytes, then 8 classes a doubling (waste under
- * 12.5%) up to 8 KiB, then 64 KiB / 7, 6, 5, 4, 3, 2. */
-static const uint16_t class_bytes[SHO_CLASS_COUNT] = {
-    32,   48,   64,   80,   96,   112,  128,  160,  192,  240,  288,   336,   400,   464,   528, /* nodes */
+/* Block sizes. Node classes: header included, steps of 16 up to 192, then 32. Box classes step by 8 up to 128 bytes, then 8
+ * classes a doubling (waste under 12.5%) up to 8 KiB, then 64 KiB / 7, 6, 5, 4, 3, 2. */
+const uint16_t sho_class_bytes[SHO_CLASS_COUNT] = {
+    32,   48,   64,   80,   96,   112,  128,  144,  160,  176,  192,   224,   256,   288,   320, /* nodes */
+    352,  384,  416,  448,  480,  528,
     16,   24,   32,   40,   48,   56,   64,   72,   80,   88,   96,    104,   112,   120,   128, /* boxes */
     144,  160,  176,  192,  208,  224,  240,  256,  288,  320,  352,   384,   416,   448,   480,
     512,  576,  640,  704,  768,  832,  896,  960,  1024, 1152, 1280,  1408,  1536,  1664,  1792,
     1920, 2048, 2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096, 4608,  5120,  5632,  6144,  6656,
     7168, 7680, 8192, 9360, 10920, 13104, 16384, 21840, 32768};
 
-static uint32_t block_index_of(unsigned cls, uint32_t off_in_slab)
-{
-    return off_in_slab / class_bytes[cls];
-}
-
-static unsigned block_count_of(unsigned cls)
-{
-    return SHM_SLAB_BYTES / class_bytes[cls];
-}
-
 static unsigned node_class(unsigned words)
 {
     unsigned bytes = SHM_NODE_BYTES(words);
-    if (bytes <= 128)
+    if (bytes <= 192)
         return (bytes + 15) / 16 - 2;
-    unsigned cls = 7;
-    while (class_bytes[cls] < bytes)
-        cls++;
-    return cls;
+    return bytes <= 480 ? (bytes + 31) / 32 + 4 : SHO_NODE_CLASS_COUNT - 1;
 }
 
 static unsigned box_class(uint64_t bytes)
@@ -77,60 +63,10 @@ static unsigned box_class(uint64_t bytes)
         cls = 14 + (log - 7) * 8 + (unsigned)(((bytes - 1) >> step) - 8) + 1;
     } else {
         cls = 63;
-        while (class_bytes[SHO_NODE_CLASS_COUNT + cls] < bytes)
+        while (sho_class_bytes[SHO_NODE_CLASS_COUNT + cls] < bytes)
             cls++;
     }
     return SHO_NODE_CLASS_COUNT + cls;
-}
-
-static bool class_is_node(unsigned cls)
-{
-    return cls < SHO_NODE_CLASS_COUNT;
-}
-
-/* ------------------------------------------------------------------------------------------ packed words */
-
-#define LIST(head, fresh, count)                                                                   \
-    ((uint64_t)(head) | (uint64_t)(fresh) << 16 | (uint64_t)(count) << 32)
-#define LIST_HEAD(w) ((unsigned)((w)&0xffff))
-#define LIST_FRESH(w) ((unsigned)((w) >> 16 & 0xffff))
-#define LIST_COUNT(w) ((unsigned)((w) >> 32 & 0xffff))
-
-#define REMOTE(head, count, flag, tag)                                                             \
-    ((uint64_t)(head) | (uint64_t)(count) << 16 | (uint64_t)(flag) << 32 | (uint64_t)(tag) << 40)
-#define REMOTE_HEAD(w) ((unsigned)((w)&0xffff))
-#define REMOTE_COUNT(w) ((unsigned)((w) >> 16 & 0xffff))
-#define REMOTE_FLAG(w) ((unsigned)((w) >> 32 & 0xff))
-#define REMOTE_TAG(w) ((unsigned)((w) >> 40 & 0xffffff))
-
-#define STACK(slab, tag) ((uint64_t)(slab) | (uint64_t)(tag) << 32)
-#define STACK_SLAB(w) ((uint32_t)(w))
-#define STACK_TAG(w) ((uint32_t)((w) >> 32))
-
-static sho_word *partial_stack(const sho_region *region, unsigned cls)
-{
-    return (sho_word *)(region->base + SHM_PARTIAL_OFF) + cls;
-}
-
-static uint64_t block_off(uint64_t slab, unsigned cls, unsigned index)
-{
-    return (slab << SHM_SLAB_SHIFT) + (uint64_t)index * class_bytes[cls];
-}
-
-/* The link of a free block: index + 1 of the next one. */
-static unsigned link_get(const sho_region *region, unsigned cls, uint64_t off)
-{
-    const sho_word *w = (const sho_word *)(region->base + off);
-    return class_is_node(cls) ? (unsigned)sho_load(w + 2) & 0xffff : (unsigned)(sho_load(w) >> 16 & 0xffff);
-}
-
-static void link_set(const sho_region *region, unsigned cls, uint64_t off, unsigned link)
-{
-    sho_word *w = (sho_word *)(region->base + off);
-    if (class_is_node(cls))
-        sho_store(w + 2, link);
-    else
-        sho_store(w, (uint64_t)link << 16 | SHM_KIND_FREE);
 }
 
 /* ------------------------------------------------------------------------------------------ stacks of partial slabs */
@@ -169,6 +105,19 @@ static uint32_t stack_pop(sho_region *region, unsigned cls)
 
 /* ------------------------------------------------------------------------------------------ slabs */
 
+/* A slab begins a new life: what the collector knows of its earlier one is over. Before anything is written into it, so that a
+ * sweeper of the earlier life sees this when it sees that. */
+static void renew(sho_region *region, uint64_t slab)
+{
+    uint32_t cycle = SHM_GC_CYCLE(sho_load_acquire(&region->sb->gc));
+    struct shm_slab *d = sho_region_slab(region, slab);
+    sho_word *marks = sho_region_marks(region, slab);
+    sho_store(&d->lost, 0);
+    sho_store_release(&d->sweep, SWEEP(cycle, 0));
+    for (unsigned i = 0; i < SHM_MARK_WORDS; i++)
+        sho_mark_renew(marks + i, cycle);
+}
+
 /* Claims `count` neighbouring free slabs below the current end; the first one, or 0. */
 static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_state)
 {
@@ -193,8 +142,10 @@ static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_st
         uint64_t tail = SHM_SLAB_STATE(SHM_SLAB_RUN_TAIL, 0, SHM_SLAB_OWNER(first_state), 0);
         uint64_t got = 0;
         while (got < count &&
-               sho_cas(&sho_region_slab(region, first + got)->state, 0, got == 0 ? first_state : tail))
+               sho_cas(&sho_region_slab(region, first + got)->state, 0, got == 0 ? first_state : tail)) {
+            renew(region, first + got);
             got++;
+        }
         if (got == count) {
             atomic_fetch_sub_explicit(&region->sb->free_slab_hint, count, memory_order_relaxed);
             if (count == 1)
@@ -218,6 +169,15 @@ static void slab_free(sho_region *region, uint64_t slab)
     atomic_fetch_add_explicit(&region->sb->free_slab_hint, 1, memory_order_relaxed);
     if (sho_load(&region->sb->free_scan_hint) > slab)
         sho_store(&region->sb->free_scan_hint, slab);
+}
+
+uint64_t sho_slab_used(sho_region *region)
+{
+    uint64_t in_front = region->data_off >> SHM_SLAB_SHIFT;
+    uint64_t end = sho_region_slab_count(region);
+    int64_t free_hint = (int64_t)sho_load(&region->sb->free_slab_hint);
+    uint64_t used = end > in_front ? end - in_front : 0;
+    return free_hint > 0 && (uint64_t)free_hint < used ? used - (uint64_t)free_hint : used;
 }
 
 /* Takes every box slab off the stacks that holds no live block, and frees it; the others go back. */
@@ -276,6 +236,17 @@ static int obtain_slabs(sho_region *region, uint64_t count, uint64_t first_state
     }
 }
 
+#define COLLECT_LEAST (4ULL << 20)
+
+/* Free blocks of a slab are this session's now. */
+static void count_allocated(sho_region *region, uint64_t bytes)
+{
+    uint64_t all = atomic_fetch_add_explicit(&region->sb->allocated_bytes, bytes, memory_order_relaxed) + bytes;
+    uint64_t at = sho_load(&region->sb->collect_at);
+    if (all >= (at > COLLECT_LEAST ? at : COLLECT_LEAST))
+        atomic_store_explicit(&region->wants_collection, true, memory_order_relaxed);
+}
+
 /* A slab of class cls that is ours: a partial one, else a free one. */
 static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
 {
@@ -297,12 +268,16 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
             memory_order_acq_rel, memory_order_relaxed))
             ;
         *ret_slab = popped - 1;
+        count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_class_bytes[cls]);
+        if (SHO_UNLIKELY(sho_load(&d->lost) != 0))
+            sho_slab_mend(heap, *ret_slab);
         return 0;
     }
     int rc = obtain_slabs(region, 1, state, ret_slab);
     if (rc)
         return rc;
     struct shm_slab *d = sho_region_slab(region, *ret_slab);
+    count_allocated(region, SHM_SLAB_BYTES);
     if (kind == SHM_SLAB_NODES) {
         /* It may have held boxes: orecs and headers start from 0. */
         sho_word *words = (sho_word *)(region->base + (*ret_slab << SHM_SLAB_SHIFT));
@@ -347,6 +322,49 @@ static bool let_go(struct shm_slab *d)
 
 /* ------------------------------------------------------------------------------------------ blocks */
 
+/* G6 (gc/README.md): a block in transit. It is named before anybody can see that it is not free. */
+SHO_INLINE void in_transit(sho_heap *heap, uint64_t off)
+{
+    sho_store_release(&heap->slot->taking, off);
+}
+
+static SHO_COLD void mark_new(sho_heap *heap, uint64_t gc, sho_block block)
+{
+    sho_mark_raise(heap->region, SHM_GC_CYCLE(gc), block, SHO_BLACK);
+}
+
+SHO_INLINE void mark_taken(sho_heap *heap, unsigned cls, uint64_t slab, unsigned index)
+{
+    heap->gc_seen = sho_load_acquire(&heap->region->sb->gc);
+    if (SHO_UNLIKELY(SHM_GC_PHASE(heap->gc_seen) != SHM_GC_IDLE))
+        mark_new(heap, heap->gc_seen, (sho_block){.slab = slab, .index = index, .is_node = class_is_node(cls)});
+}
+
+void sho_heap_taken(sho_heap *heap, uint64_t off)
+{
+    sho_region *region = heap->region;
+    sho_region_light_barrier(region); /* its name and its header, then the look */
+    uint64_t gc = sho_load_acquire(&region->sb->gc);
+    sho_slab_info info;
+    unsigned index;
+    if (SHO_UNLIKELY(gc != heap->gc_seen && SHM_GC_PHASE(gc) != SHM_GC_IDLE) &&
+        sho_slab_find(region, off, &info, &index) == 0)
+        mark_new(heap, gc, (sho_block){.slab = off >> SHM_SLAB_SHIFT, .index = index, .is_node = info.kind == SHM_SLAB_NODES});
+    if (SHO_UNLIKELY((off & (SHM_SLAB_BYTES - 1)) == 0)) {
+        struct shm_slab *d = sho_region_slab(region, off >> SHM_SLAB_SHIFT);
+        if (SHM_SLAB_KIND(sho_load(&d->state)) == SHM_SLAB_RUN)
+            sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0));
+    }
+    (void)sho_fault("block.taken");
+    sho_store_release(&heap->slot->taking, 0);
+}
+
+bool sho_slab_in_transit(const sho_region *region, uint64_t slab, uint64_t off)
+{
+    unsigned owner = SHM_SLAB_OWNER(sho_load_acquire(&sho_region_slab(region, slab)->state));
+    return owner != 0 && owner <= SHM_SLOT_MAX && sho_load_acquire(&sho_region_slot(region, owner - 1)->taking) == off;
+}
+
 static int take(sho_heap *heap, unsigned cls, uint64_t *ret_off)
 {
     sho_region *region = heap->region;
@@ -364,12 +382,16 @@ static int take(sho_heap *heap, unsigned cls, uint64_t *ret_off)
         unsigned fresh = LIST_FRESH(list);
         if (SHO_LIKELY(head != 0 && head <= block_count_of(cls))) {
             *ret_off = block_off(slab, cls, head - 1);
-            sho_store(&d->private_list, LIST(link_get(region, cls, *ret_off), fresh, LIST_COUNT(list) - 1));
+            in_transit(heap, *ret_off);
+            sho_store_release(&d->private_list, LIST(link_get(region, cls, *ret_off), fresh, LIST_COUNT(list) - 1));
+            mark_taken(heap, cls, slab, head - 1);
             return 0;
         }
         if (head == 0 && fresh < block_count_of(cls)) {
             *ret_off = block_off(slab, cls, fresh);
-            sho_store(&d->private_list, LIST(0, fresh + 1, LIST_COUNT(list) - 1));
+            in_transit(heap, *ret_off);
+            sho_store_release(&d->private_list, LIST(0, fresh + 1, LIST_COUNT(list) - 1));
+            mark_taken(heap, cls, slab, fresh);
             return 0;
         }
         if (head != 0) /* damaged list: drop it */
@@ -384,7 +406,7 @@ int sho_heap_take_node(sho_heap *heap, unsigned words, uint64_t *ret_off, unsign
     unsigned cls = node_class(words);
     int rc = take(heap, cls, ret_off);
     if (rc == 0)
-        *ret_words = (class_bytes[cls] - 16u) / 8u;
+        *ret_words = (sho_class_bytes[cls] - 16u) / 8u;
     return rc;
 }
 
@@ -392,11 +414,21 @@ static int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
 {
     uint64_t count = (bytes + SHM_SLAB_BYTES - 1) >> SHM_SLAB_SHIFT;
     uint64_t first;
-    int rc = obtain_slabs(heap->region, count, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0), &first);
+    /* As long as it names an owner, the collector leaves it alone. */
+    int rc = obtain_slabs(heap->region, count, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, heap->owner, 0), &first);
     if (rc)
         return rc;
-    sho_store(&sho_region_slab(heap->region, first)->run_slabs, count);
     *ret_off = first << SHM_SLAB_SHIFT;
+    count_allocated(heap->region, count << SHM_SLAB_SHIFT);
+    sho_store((sho_word *)(heap->region->base + *ret_off), SHM_KIND_FREE);
+    for (uint64_t i = 1; i < count; i++)
+        sho_store(&sho_region_slab(heap->region, first + i)->run_slabs, first);
+    (void)sho_fault("run.claimed");
+    sho_store_release(&sho_region_slab(heap->region, first)->run_slabs, count); /* it is whole */
+    in_transit(heap, *ret_off);
+    heap->gc_seen = sho_load_acquire(&heap->region->sb->gc);
+    if (SHM_GC_PHASE(heap->gc_seen) != SHM_GC_IDLE)
+        mark_new(heap, heap->gc_seen, (sho_block){.slab = first});
     return 0;
 }
 
@@ -408,16 +440,48 @@ int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
     return take(heap, box_class(total), ret_off);
 }
 
-static void give_run(sho_region *region, uint64_t slab)
+/* From its end, the length after each slab: a crash leaves a run that can be given back again. A slab that is no tail of this
+ * run any more is somebody else's. */
+void sho_slab_release_run(sho_region *region, uint64_t slab)
 {
-    uint64_t count = sho_load(&sho_region_slab(region, slab)->run_slabs);
+    struct shm_slab *d = sho_region_slab(region, slab);
+    uint64_t count = sho_load(&d->run_slabs);
     uint64_t end = sho_region_slab_count(region);
-    for (uint64_t i = slab + 1; i < slab + count && i < end; i++) {
-        if (SHM_SLAB_KIND(sho_load(&sho_region_slab(region, i)->state)) != SHM_SLAB_RUN_TAIL)
-            break;
-        slab_free(region, i);
+    if (count > end - slab)
+        count = end - slab;
+    for (uint64_t i = slab + count; i-- > slab + 1;) {
+        struct shm_slab *tail = sho_region_slab(region, i);
+        if (SHM_SLAB_KIND(sho_load(&tail->state)) == SHM_SLAB_RUN_TAIL && sho_load(&tail->run_slabs) == slab)
+            slab_free(region, i);
+        sho_store_release(&d->run_slabs, i - slab);
+        (void)sho_fault("run.shrunk");
     }
     slab_free(region, slab);
+}
+
+/* Gives blocks back that are linked already: to who owns the slab, or to all. */
+void sho_slab_give_chain(sho_region *region, uint64_t slab, unsigned head, uint64_t tail_off, unsigned count)
+{
+    struct shm_slab *d = sho_region_slab(region, slab);
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&d->state));
+    uint64_t remote = sho_load(&d->remote);
+    bool list_it;
+    uint64_t next;
+    do {
+        list_it = REMOTE_FLAG(remote) == SHM_REMOTE_UNLISTED;
+        link_set(region, cls, tail_off, REMOTE_HEAD(remote));
+        next = REMOTE(head, REMOTE_COUNT(remote) + count, list_it ? SHM_REMOTE_LISTED : REMOTE_FLAG(remote),
+                      REMOTE_TAG(remote) + 1);
+        /* Release: the links before the head that leads to them; pairs with the acquire in drain_remote. */
+    } while (!atomic_compare_exchange_weak_explicit(&d->remote, &remote, next, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    if (!class_is_node(cls) &&
+        REMOTE_COUNT(next) + LIST_COUNT(sho_load(&d->private_list)) == block_count_of(cls) && REMOTE_FLAG(next) != SHM_REMOTE_OWNED)
+        atomic_fetch_add_explicit(&region->sb->empty_slab_hint, 1, memory_order_relaxed);
+    if (list_it) {
+        (void)sho_fault("slab.list");
+        stack_push(region, cls, slab);
+    }
 }
 
 bool sho_heap_give(sho_heap *heap, uint64_t off)
@@ -431,7 +495,8 @@ bool sho_heap_give(sho_heap *heap, uint64_t off)
     if (info.kind != SHM_SLAB_NODES && SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) == SHM_KIND_FREE)
         return false; /* a box that is free already */
     if (info.kind == SHM_SLAB_RUN) {
-        give_run(region, slab);
+        sho_slab_release_run(region, slab);
+        sho_store_release(&heap->slot->freeing, 0);
         return true;
     }
     struct shm_slab *d = sho_region_slab(region, slab);
@@ -441,30 +506,14 @@ bool sho_heap_give(sho_heap *heap, uint64_t off)
         link_set(region, cls, off, LIST_HEAD(list));
         /* Release: a crash after this store must not leave a list that leads to an unwritten link. */
         sho_store_release(&d->private_list, LIST(index + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
-        return true;
+    } else {
+        sho_slab_give_chain(region, slab, index + 1, off, 1);
     }
-    uint64_t remote = sho_load(&d->remote);
-    bool list_it;
-    uint64_t next;
-    do {
-        list_it = REMOTE_FLAG(remote) == SHM_REMOTE_UNLISTED;
-        link_set(region, cls, off, REMOTE_HEAD(remote));
-        next = REMOTE(index + 1, REMOTE_COUNT(remote) + 1, list_it ? SHM_REMOTE_LISTED : REMOTE_FLAG(remote),
-                      REMOTE_TAG(remote) + 1);
-        /* Release: the link before the head that leads to it; pairs with the acquire in drain_remote. */
-    } while (!atomic_compare_exchange_weak_explicit(&d->remote, &remote, next, memory_order_acq_rel,
-                                                    memory_order_relaxed));
-    if (!class_is_node(cls) && REMOTE_COUNT(next) == block_count_of(cls))
-        atomic_fetch_add_explicit(&region->sb->empty_slab_hint, 1, memory_order_relaxed);
-    if (list_it) {
-        (void)sho_fault("slab.list");
-        stack_push(region, cls, slab);
-    }
+    sho_store_release(&heap->slot->freeing, 0);
     return true;
 }
 
-/* Makes a slab that its owner left (or died with) everybody's. */
-static void abandon(sho_region *region, uint64_t slab)
+void sho_slab_abandon(sho_region *region, uint64_t slab)
 {
     struct shm_slab *d = sho_region_slab(region, slab);
     uint64_t state = sho_load(&d->state);
@@ -489,7 +538,7 @@ void sho_heap_close(sho_heap *heap)
 {
     for (unsigned cls = 0; cls < SHO_CLASS_COUNT; cls++)
         if (heap->current[cls] != 0) {
-            abandon(heap->region, heap->current[cls] - 1);
+            sho_slab_abandon(heap->region, heap->current[cls] - 1);
             heap->current[cls] = 0;
         }
 }
@@ -512,21 +561,45 @@ static void repair_private_list(sho_region *region, uint64_t slab)
     sho_store(&d->private_list, LIST(head, fresh, count + total - fresh));
 }
 
+/* A slab of a run whose taker has died: parts of one that was not whole yet go back, a whole one without a value too. */
+static void adopt_run(sho_region *region, uint64_t slab, uint64_t run_end)
+{
+    struct shm_slab *d = sho_region_slab(region, slab);
+    if (SHM_SLAB_KIND(sho_load(&d->state)) == SHM_SLAB_RUN_TAIL) {
+        if (slab >= run_end)
+            slab_free(region, slab);
+    } else if (sho_load(&d->run_slabs) == 0) {
+        slab_free(region, slab);
+    } else if (SHM_HEADER_KIND(sho_load((sho_word *)(region->base + (slab << SHM_SLAB_SHIFT)))) == SHM_KIND_FREE) {
+        sho_slab_release_run(region, slab);
+    } else {
+        sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0)); /* the sweep decides */
+    }
+}
+
 void sho_slab_adopt(sho_region *region, const bool *is_dead)
 {
     uint64_t end = sho_region_slab_count(region);
+    uint64_t run_end = 0; /* of the last run that was whole */
     for (uint64_t i = region->data_off >> SHM_SLAB_SHIFT; i < end; i++) {
         struct shm_slab *d = sho_region_slab(region, i);
-        uint64_t state = sho_load(&d->state);
+        uint64_t state = sho_load_acquire(&d->state);
         unsigned owner = SHM_SLAB_OWNER(state);
+        if (SHM_SLAB_KIND(state) == SHM_SLAB_RUN && sho_load_acquire(&d->run_slabs) != 0)
+            run_end = i + sho_load(&d->run_slabs);
         if (owner == 0 || owner > SHM_SLOT_MAX || !is_dead[owner])
             continue;
+        (void)sho_fault("slab.adopt");
+        if (SHM_SLAB_KIND(state) == SHM_SLAB_RUN || SHM_SLAB_KIND(state) == SHM_SLAB_RUN_TAIL) {
+            adopt_run(region, i, run_end);
+            continue;
+        }
         if (SHM_SLAB_CLASS(state) >= SHO_CLASS_COUNT ||
             (SHM_SLAB_KIND(state) != SHM_SLAB_NODES && SHM_SLAB_KIND(state) != SHM_SLAB_BOXES))
             continue;
-        (void)sho_fault("slab.adopt");
         repair_private_list(region, i);
-        abandon(region, i);
+        sho_store(&d->lost, 1);
+        sho_slab_abandon(region, i);
     }
 }
 
@@ -551,7 +624,7 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
     case SHM_SLAB_BOXES:
         if (cls >= SHO_CLASS_COUNT || class_is_node(cls) != (ret_info->kind == SHM_SLAB_NODES))
             return SHOBJ_ECORRUPT;
-        ret_info->block_bytes = class_bytes[cls];
+        ret_info->block_bytes = sho_class_bytes[cls];
         ret_info->block_count = block_count_of(cls);
         ret_info->fresh_from = LIST_FRESH(sho_load(&d->private_list));
         ret_info->free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load(&d->remote));

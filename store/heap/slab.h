@@ -6,7 +6,7 @@
 
 #include "heap/region.h"
 
-#define SHO_NODE_CLASS_COUNT 15u
+#define SHO_NODE_CLASS_COUNT 21u
 #define SHO_BOX_CLASS_COUNT 69u
 #define SHO_CLASS_COUNT (SHO_NODE_CLASS_COUNT + SHO_BOX_CLASS_COUNT) /* node classes first */
 #define SHO_BOX_SLAB_BYTES_MAX 32768u                                 /* larger ones are runs */
@@ -14,7 +14,9 @@
 /* A session's place in the allocator: the one slab of each class that it owns now (slab + 1, 0: none). */
 typedef struct sho_heap {
     sho_region *region;
-    unsigned owner; /* slot + 1 */
+    unsigned owner;        /* slot + 1 */
+    struct shm_slot *slot; /* says what is being taken and freed */
+    uint64_t gc_seen;      /* the collector's word when the block that is being taken was marked */
     uint32_t current[SHO_CLASS_COUNT];
 } sho_heap;
 
@@ -23,6 +25,17 @@ int sho_heap_take_node(sho_heap *heap, unsigned words, uint64_t *ret_off, unsign
 
 /* A free box of at least `bytes` payload bytes; its header still says SHM_KIND_FREE. EFULL. */
 int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off);
+
+/* The block just taken has its header and is named where the collector looks: it is no longer in transit. */
+void sho_heap_taken(sho_heap *heap, uint64_t off);
+
+/* The caller is going to wipe the last name of a block and then to give it back: from here on the collector leaves it alone,
+ * until the end of the sho_heap_give(). */
+SHO_INLINE void sho_heap_freeing(sho_heap *heap, uint64_t off)
+{
+    /* Before the name is wiped (release there); pairs with the collector's reading logs first. */
+    sho_store(&heap->slot->freeing, off);
+}
 
 /* Gives a block back. The header of a node is set FREE by the caller (with its orec); a box's here. False if off is no
  * block that could be in use (damage): nothing was done. */
@@ -50,6 +63,22 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
 
 /* The slab that holds off as a block start; the block's index. ECORRUPT if off is no block start in a used slab. */
 int sho_slab_find(sho_region *region, uint64_t off, sho_slab_info *ret_info, unsigned *ret_index);
+
+/* Sweeps one slab (slab_sweep.c): frees its blocks that the cycle of `gc`, the collector's word, has not marked. */
+enum sho_swept { SHO_SWEPT, SHO_SWEPT_BUSY, SHO_SWEPT_LATE }; /* BUSY: another one is at it; LATE: that cycle is over */
+typedef struct sho_sweep_count {
+    uint64_t freed, freed_bytes, kept, kept_bytes;
+} sho_sweep_count;
+enum sho_swept sho_slab_sweep(sho_heap *heap, uint64_t slab, uint64_t gc, sho_sweep_count *count);
+
+/* Could the session that owns the block's slab be about to finish taking it? */
+bool sho_slab_in_transit(const sho_region *region, uint64_t slab, uint64_t off);
+
+/* Raises the orec of a free or dying node above all who have read it. False if it is locked. */
+bool sho_orec_raise(const sho_region *region, struct shm_node *node);
+
+/* Slabs in use, about. */
+uint64_t sho_slab_used(sho_region *region);
 
 /* Verifies a slab's free lists while nobody works on it: links, counts, headers; is_used (may be NULL) tells of blocks that
  * must not be on them. What is wrong, or NULL. */

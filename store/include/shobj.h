@@ -326,6 +326,37 @@ SHOBJ_API int shobj_or_else(shobj_store *store, int (*first)(shobj_store *store,
 /* Kind and version of an object. The version (may be NULL) grows with each change of the object's first node. ESTALE if gone. */
 SHOBJ_API int shobj_object(shobj_store *store, shobj_oid oid, enum shobj_kind *ret_kind, uint64_t *ret_version);
 
+/* An object lives as long as something reachable from the root refers to it, or a pin does. What a call returns is held besides
+ * until the thread's next call on the store that returns values (or shobj_release()): take it over until then, with a pin or by
+ * storing it. The id of an object that has gone gives ESTALE. */
+typedef struct shobj_pins shobj_pins;
+
+/* A table of pins of this process. One thread uses it at a time; a child of fork() has a copy of all. It ends with the store. ENOMEM. */
+SHOBJ_API int shobj_pins_open(shobj_store *store, shobj_pins **ret_pins);
+/* Drops all its pins. Takes NULL. Not after the store was closed. */
+SHOBJ_API void shobj_pins_close(shobj_pins *pins);
+/* Keeps an object alive until shobj_unpin(). ESTALE: it has gone. EFULL, ENOMEM. On a store whose file this process may not write,
+ * nothing is kept: the object may go. */
+SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin);
+SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin);
+
+/* Lets go of what the thread's last call has returned. */
+SHOBJ_API void shobj_release(shobj_store *store);
+
+/* ---------------------------------------------------------------------------------------------- collection
+ *
+ * Objects that nobody can reach any more are freed by a concurrent, parallel mark and sweep, which runs by itself as the heap
+ * grows, in a thread of a process that notices it. Nobody waits for it; all processes may go on, stop or die meanwhile. */
+
+/* Runs a whole collection that begins after the call, with so many threads (1 and up; 0 is 1), beside others who may be helping. All
+ * that was unreachable at the call is free then, but for what a collection leaves to a helper of an earlier one that
+ * stands still. EREADONLY, ETXN (inside a transaction), ETIMEOUT, EINTR (whoever collects next goes on with it). */
+SHOBJ_API int shobj_collect(shobj_store *store, unsigned threads);
+
+/* The heap's growth, in percent of what the last collection has left, that starts the next one: kept in the heap; 0: the
+ * default (25); UINT32_MAX: none starts by itself. */
+SHOBJ_API void shobj_gc_growth(shobj_store *store, unsigned percent);
+
 /* Dicts: insertion-ordered; keys are any value but objects; equal keys (1, 1.0, True) are one key. ENOTFOUND: no such
  * key. The keys of an API call with `_key` were made by shobj_key_init() for this store. */
 SHOBJ_API int shobj_dict_new(shobj_store *store, const shobj_item *items, size_t count, shobj_oid *ret_dict);

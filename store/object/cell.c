@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "object/str.h"
 #include "object/words.h"
+#include "txn/session.h"
 
 _Static_assert(SHO_TAG_STR + 1 == SHO_TAG_BYTES && (SHO_TAG_STR & 1) == 0, "told apart by one bit");
 
@@ -282,6 +283,7 @@ static int store_value(sho_session *s, const shobj_value *value, uint64_t *ret_c
     default:
         SHO_ASSERT(value->type == SHOBJ_OBJECT);
         *ret_cell = SHO_CELL(SHO_TAG_OBJECT, SHM_OID_OFF(value->oid));
+        sho_barrier_object(s, SHM_OID_OFF(value->oid));
         return 0;
     }
 }
@@ -311,6 +313,8 @@ int sho_cell_store(sho_session *s, const shobj_value *value, uint64_t *ret_cell)
     int rc;
     uint64_t cell = SHO_CELL_EMPTY;
     SHO_OP(s, rc, store_body(s, value, &cell));
+    if (rc == 0 && sho_cell_is_object(cell))
+        rc = sho_log_hold(s, sho_cell_off(cell)); /* until the change is made nothing else refers to it */
     if (rc == 0)
         *ret_cell = cell;
     return rc;

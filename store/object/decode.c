@@ -279,7 +279,7 @@ static int decode_object(sho_session *s, uint64_t cell, shobj_value *ret_value)
         return corrupt(off, "a cell refers to an object where there is none");
     *ret_value = (shobj_value){
         .type = SHOBJ_OBJECT, .kind = (uint8_t)kind, .oid = SHM_OID(off, SHM_NODE_BIRTH(header))};
-    return 0;
+    return sho_hold(s, ret_value->oid);
 }
 
 /* All that the inline part leaves. */

@@ -224,6 +224,7 @@ static int commit_round(sho_session *s, int count)
         rc = SHO_GIVE_WAY;
         goto idle;
     }
+    sho_barrier_commit(s);
     uint64_t wv = draw_version(s, base_max);
     (void)sho_fault("commit.clock");
     if (!reads_valid(s, lock)) {
@@ -245,7 +246,7 @@ static int commit_round(sho_session *s, int count)
         sho_write_apply(s->region, write, lock, wv);
     }
     (void)sho_fault("commit.unlocked");
-    sho_wake_barrier(s->region);
+    sho_region_light_barrier(s->region);
     for (int i = 0; i < count; i++)
         sho_wake_bucket(s->region, sho_bucket_of(s->region, s->o.entries[s->order[i]].node));
     (void)sho_fault("commit.woken");
@@ -311,6 +312,7 @@ static int commit_single(sho_session *s, const sho_entry *e)
         int rc = sho_elder_yield(s);
         return rc ? rc : SHO_RESTART;
     }
+    sho_barrier_commit(s);
     uint64_t now = sho_load_acquire(&s->region->sb->clock);
     uint64_t wv = (now > e->version ? now : e->version) + SHM_VERSION_ONE;
     sho_store(&slot->wv, wv);
@@ -318,7 +320,7 @@ static int commit_single(sho_session *s, const sho_entry *e)
     (void)sho_fault("single.versioned");
     sho_write_apply(s->region, e->write, lock, wv);
     (void)sho_fault("single.unlocked");
-    sho_wake_barrier(s->region);
+    sho_region_light_barrier(s->region);
     sho_wake_bucket(s->region, sho_bucket_of(s->region, e->node));
     (void)sho_fault("single.woken");
     finish(s);

@@ -42,6 +42,9 @@ int sho_defer(sho_session *s, shobj_oid object, sho_deferred_body body, const vo
         s->deferred = p;
         s->deferred_room = room;
     }
+    int rc = sho_log_hold(s, SHM_OID_OFF(object));
+    if (rc)
+        return rc;
     void *copy = malloc(bytes);
     if (copy == NULL)
         return sho_error(SHOBJ_ENOMEM, "out of memory for a change of %zu bytes", bytes);

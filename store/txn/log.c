@@ -6,7 +6,8 @@
  * uncommitted transaction took.
  *
  * Freeing what a log names is not atomic with the log, so each record is wiped before its block is freed: a crash in
- * between loses that block to the next collection, and nothing is freed twice.
+ * between loses that block to the next collection, and nothing is freed twice. `slot.freeing` names it meanwhile, so that
+ * a collection leaves it to us.
  *
  * Others read a log only to find the base version of a lock (wait.c) and to recover (recover.c). They take nothing in it
  * for granted: the chain is bounded, records are bounded by their segment.
@@ -93,6 +94,7 @@ static int segment_append(sho_session *s, sho_word *link)
     sho_store(&segment->bytes, (payload - (SEGMENT_HEAD_BYTES - 8)) & ~7u);
     sho_store_release(&segment->header, SHM_BOX_HEADER(SHM_BOX_LOG, 0, payload));
     sho_store_release(link, off);
+    sho_heap_taken(&s->heap, off);
     return 0;
 }
 
@@ -157,15 +159,15 @@ static SHO_COLD void segments_trim(sho_session *s)
     sho_word *link = segment_link(s, 1);
     if (link == NULL)
         return;
-    uint64_t off = sho_load(link);
-    sho_store(link, 0);
+    uint64_t off;
     uint32_t bytes;
     struct shm_log_segment *segment;
-    while (off != 0 && (segment = segment_at(s->region, off, &bytes)) != NULL) {
-        uint64_t next = sho_load(&segment->next);
+    while ((off = sho_load(link)) != 0 && (segment = segment_at(s->region, off, &bytes)) != NULL) {
+        sho_heap_freeing(&s->heap, off);
+        sho_store_release(link, sho_load(&segment->next));
         sho_heap_give(&s->heap, off);
-        off = next;
     }
+    sho_store(link, 0);
 }
 
 void sho_log_reset(sho_session *s)
@@ -234,8 +236,10 @@ static void free_block(sho_heap *heap, sho_region *region, uint64_t off)
 {
     sho_slab_info info;
     unsigned index;
-    if (sho_slab_find(region, off, &info, &index))
+    if (sho_slab_find(region, off, &info, &index)) {
+        sho_store_release(&heap->slot->freeing, 0);
         return;
+    }
     if (info.kind == SHM_SLAB_NODES) {
         struct shm_node *node = (struct shm_node *)(region->base + off);
         uint64_t header = sho_load(&node->header);
@@ -243,6 +247,7 @@ static void free_block(sho_heap *heap, sho_region *region, uint64_t off)
     }
     (void)sho_fault("block.free");
     sho_heap_give(heap, off);
+    sho_store_release(&heap->slot->freeing, 0); /* also where it was none */
     (void)sho_fault("block.freed");
 }
 
@@ -259,11 +264,13 @@ void sho_log_free_blocks(sho_heap *heap, sho_region *region, struct shm_slot *sl
             uint64_t base = sho_load(&write->base);
             if (!committed || !(base & SHM_WRITE_FREES))
                 continue;
+            sho_heap_freeing(heap, SHM_RECORD_OFF(first));
             sho_store_release(&write->base, base & ~SHM_WRITE_FREES);
         } else {
             bool due = type == SHM_RECORD_DROPPED || type == (committed ? SHM_RECORD_FREE : SHM_RECORD_ALLOC);
             if (!due)
                 continue;
+            sho_heap_freeing(heap, SHM_RECORD_OFF(first));
             sho_store_release(record, SHM_RECORD_NONE);
         }
         free_block(heap, region, SHM_RECORD_OFF(first));

@@ -339,11 +339,12 @@ int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_vi
 {
     uint64_t off = SHM_OID_OFF(oid);
     uint64_t header;
-    if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)))
-        return sho_op_object_gone(oid);
-    int rc = sho_op_same_object(oid, header);
-    if (rc)
-        return rc;
+    if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) ||
+        (SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid)) {
+        /* A transaction that had it from a place where another has put something else meanwhile has lost. */
+        return s->depth > 0 && !s->doomed && !sho_entries_valid(s) ? doom(s) : sho_op_object_gone(oid);
+    }
+    int rc;
     unsigned is = SHM_HEADER_KIND(header);
     if (SHO_UNLIKELY(kind != 0 && is != kind))
         return sho_error(SHOBJ_ETYPE, "object %016llx is a %s, not a %s", (unsigned long long)oid,
@@ -484,6 +485,20 @@ static int log_block(sho_session *s, uint64_t off, enum shm_record type, sho_wor
     return 0;
 }
 
+int sho_log_hold(sho_session *s, uint64_t off)
+{
+    sho_word *record;
+    int rc = log_block(s, off, SHM_RECORD_HOLD, &record);
+    if (rc == 0)
+        sho_barrier_object(s, off);
+    return rc;
+}
+
+int sho_op_hold_new(sho_session *s, shobj_oid oid)
+{
+    return s->depth > 0 ? 0 : sho_hold(s, oid);
+}
+
 int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view)
 {
     if (may_not_change(s))
@@ -497,6 +512,7 @@ int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view
     sho_word *record;
     if (SHO_UNLIKELY(rc = log_block(s, off, SHM_RECORD_ALLOC, &record))) {
         sho_heap_give(&s->heap, off);
+        sho_heap_taken(&s->heap, off);
         return rc;
     }
     s->new_count++;
@@ -508,7 +524,8 @@ int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view
     uint64_t header = SHM_NODE_HEADER(kind, word_count, birth);
     for (unsigned i = 0; i < word_count; i++)
         sho_store(&node->words[i], 0);
-    sho_store(&node->header, header);
+    sho_store_release(&node->header, header);
+    sho_heap_taken(&s->heap, off);
     (void)sho_fault("node.named");
     uint32_t at;
     if (!s->mapped && s->depth > 0 && (rc = map_begin(s)))
@@ -534,13 +551,15 @@ int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes
     if (SHO_UNLIKELY(rc))
         return rc;
     struct shm_box *box = (struct shm_box *)(s->region->base + off);
-    sho_store(&box->header, SHM_BOX_HEADER(kind, flags, bytes));
+    sho_store_release(&box->header, SHM_BOX_HEADER(kind, flags, bytes));
     (void)sho_fault("box.taken");
     sho_word *record;
     if (SHO_UNLIKELY(rc = log_block(s, off, SHM_RECORD_ALLOC, &record))) {
         sho_heap_give(&s->heap, off);
+        sho_heap_taken(&s->heap, off);
         return rc;
     }
+    sho_heap_taken(&s->heap, off);
     s->new_count++;
     s->o.tracked = true;
     *ret_off = off;
@@ -773,9 +792,29 @@ static SHO_COLD bool make_deferred(sho_session *s, int *rc)
     return true;
 }
 
+/* The body has found no room: once, after a collection that has made some, it is run again. */
+static SHO_COLD bool full(sho_session *s, int *rc)
+{
+    if (s->made_room)
+        return false;
+    rollback(s);
+    s->made_room = true;
+    if (!sho_collect_for_room(s)) {
+        sho_error(*rc, "%s is full, and a collection has freed nothing; delete something, or copy it into a larger store",
+                  s->region->path);
+        return false;
+    }
+    if (s->depth > 0)
+        sho_op_begin_slow(s);
+    return true;
+}
+
 bool sho_op_again_slow(sho_session *s, int *rc)
 {
     (void)sho_fault("op.body_done");
+    if (SHO_UNLIKELY(*rc == SHOBJ_EFULL) && full(s, rc))
+        return true;
+    s->made_room = false;
     if (SHO_UNLIKELY(s->deferred_wanted != 0))
         return make_deferred(s, rc);
     if (SHO_UNLIKELY(*rc == SHO_RESTART))
@@ -785,12 +824,16 @@ bool sho_op_again_slow(sho_session *s, int *rc)
                                        s->op.write_count + s->op.new_count + s->op.free_count;
     if (*rc == 0 && changes) {
         s->moved |= s->announced > 1;
-        if (s->depth > 0)
+        if (s->depth > 0) {
+            sho_barrier_operation(s);
+            sho_collection_ask(s);
             return false;
+        }
         *rc = sho_commit(s);
         if (SHO_UNLIKELY(*rc == SHO_RESTART))
             return restart(s, rc);
         end_single(s);
+        sho_collection_ask(s);
         return false;
     }
     int check = sho_op_check(s);

@@ -172,6 +172,10 @@ int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view
 /* A new box with `bytes` of payload, uninitialised; fill it through the returned words. */
 int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes, uint64_t *ret_off, sho_word **ret_words);
 
+/* Gather half: a new object that is going to be returned stays alive until the thread's next call that returns values; in a
+ * transaction, as long as that is open. EFULL. */
+int sho_op_hold_new(sho_session *s, shobj_oid oid);
+
 /* Notes (gather half) that commit is to free the box at off (not what its words own). 0, SHOBJ_EFULL, SHOBJ_ENOMEM. */
 int sho_op_release_box(sho_session *s, uint64_t off);
 

@@ -74,7 +74,7 @@ static void recover_slot(sho_region *region, unsigned index)
     uint64_t state = sho_load_acquire(&slot->state);
     uint64_t seq = SHM_SEQ(state);
     uint64_t lock = SHM_OREC_LOCK(index, seq);
-    sho_heap heap = {.region = region};
+    sho_heap heap = {.region = region, .owner = index + 1, .slot = slot}; /* what is being freed, it says in that slot */
     bool decided = SHM_PHASE(state) == SHM_COMMITTED;
     (void)sho_fault("recover.slot");
     if (SHM_PHASE(state) == SHM_SINGLE) {
@@ -86,7 +86,7 @@ static void recover_slot(sho_region *region, unsigned index)
     if (SHM_PHASE(state) != SHM_IDLE && SHM_PHASE(state) != SHM_FREE)
         settle_writes(region, slot, lock, decided);
     if (SHM_PHASE(state) != SHM_FREE) {
-        sho_wake_barrier(region);
+        sho_region_light_barrier(region);
         sho_wake_all(region); /* it may have taken others' bits out of the buckets; sleep.c, S3 */
     }
     sho_elder_forget(region, index);
@@ -106,6 +106,16 @@ void sho_slot_release(struct shm_slot *slot)
     sho_store_release(&slot->process, 0);
 }
 
+/* What it was taking, freeing, holding, sweeping: the collector finds these blocks by itself. */
+static void forget_blocks(struct shm_slot *slot)
+{
+    sho_store(&slot->hold_count, 0);
+    sho_store(&slot->holds_more, 0);
+    sho_store(&slot->taking, 0);
+    sho_store(&slot->freeing, 0);
+    sho_store_release(&slot->sweeping, 0);
+}
+
 /* With the lock of the record held. */
 static void recover_locked(sho_region *region, unsigned process)
 {
@@ -121,8 +131,12 @@ static void recover_locked(sho_region *region, unsigned process)
         sho_slab_adopt(region, is_dead);
     (void)sho_fault("recover.adopted");
     for (unsigned i = 0; i < count; i++)
-        if (is_dead[i + 1])
+        if (is_dead[i + 1]) {
+            forget_blocks(sho_region_slot(region, i));
             sho_slot_release(sho_region_slot(region, i));
+        }
+    /* What its proxies kept alive, and the table that said so, are for the collector. */
+    sho_store_release(&sho_region_process(region, process)->pins, 0);
     atomic_fetch_add_explicit(&region->sb->recoveries, 1, memory_order_relaxed);
     (void)sho_fault("recover.record");
     sho_process_free(region, process);

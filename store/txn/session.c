@@ -19,6 +19,7 @@
 
 #include "txn/session.h"
 
+shobj_store *sho_mappings; /* guarded by the global mutex */
 static pthread_mutex_t global_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t thread_key;
@@ -38,10 +39,14 @@ void sho_global_unlock(void)
 
 static void thread_ended(void *unused);
 
+static void before_fork(void);
+static void after_fork_in_parent(void);
+static void after_fork_in_child(void);
+
 static void init_once(void)
 {
     pthread_key_create(&thread_key, thread_ended);
-    pthread_atfork(sho_global_lock, sho_global_unlock, sho_global_unlock);
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 /* ------------------------------------------------------------------------------------------ slots */
@@ -66,7 +71,7 @@ static int add_slot(sho_region *region)
     if (high >= SHM_SLOT_MAX)
         return sho_error(SHOBJ_ELIMIT, "attaching to %s: all %u session slots are taken; end some threads or processes",
                          region->path, SHM_SLOT_MAX);
-    int rc = sho_region_back(region, SHM_SLOT_OFF + high * SHM_PAGE_BYTES, SHM_PAGE_BYTES);
+    int rc = sho_region_back(region, SHM_SLOT_OFF + high * SHM_SLOT_BYTES, SHM_SLOT_BYTES);
     if (rc == 0)
         sho_cas(&region->sb->slot_high, high, high + 1); /* if another one did it: as good */
     return rc;
@@ -128,6 +133,7 @@ static void session_end(sho_session *s, bool touch_heap)
         }
     if (touch_heap && s->slot != NULL) {
         sho_txn_abort_all(s);
+        sho_hold_drop(s);
         sho_heap_close(&s->heap);
         sho_slot_release(s->slot);
     }
@@ -172,10 +178,14 @@ static int rejoin(shobj_store *store)
 {
     while (store->sessions != NULL)
         session_end(store->sessions, false);
-    sho_peer peer;
-    int rc = sho_peer_join(store->region, &peer);
-    if (rc)
-        return rc;
+    store->collector = NULL; /* the parent's thread */
+    sho_peer peer = store->child_peer;
+    if (peer.lock_page == NULL) {
+        int rc = sho_peer_join(store->region, &peer);
+        if (rc)
+            return rc;
+    }
+    memset(&store->child_peer, 0, sizeof(store->child_peer));
     sho_peer_forget(&store->peer);
     store->peer = peer;
     return 0;
@@ -198,7 +208,12 @@ static int session_begin(shobj_store *store, sho_session **ret_session)
         }
         struct shm_slot *slot = s->slot;
         s->seq = SHM_SEQ(sho_load(&slot->state)) & SHM_SEQ_MASK;
-        s->heap = (sho_heap){.region = store->region, .owner = s->slot_index + 1};
+        s->heap = (sho_heap){.region = store->region, .owner = s->slot_index + 1, .slot = slot};
+        sho_store(&slot->taking, 0);
+        sho_store(&slot->freeing, 0);
+        sho_store(&slot->sweeping, 0);
+        sho_store(&slot->hold_count, 0);
+        sho_store(&slot->holds_more, 0);
         sho_store(&slot->log_end, 0);
         sho_store(&slot->tid, (uint64_t)syscall(SYS_gettid));
         sho_store(&slot->attached_ns, (uint64_t)sho_now_ns());
@@ -216,6 +231,45 @@ static int session_begin(shobj_store *store, sho_session **ret_session)
     pthread_setspecific(thread_key, s); /* any value but NULL: the destructor runs */
     *ret_session = s;
     return 0;
+}
+
+/* ------------------------------------------------------------------------------------------ fork */
+
+/* This thread's session on a store, with the mutex held; NULL if it can't have one. */
+static sho_session *session_for_fork(shobj_store *store)
+{
+    sho_session *s = thread_sessions;
+    while (s != NULL && s->store != store)
+        s = s->next_in_thread;
+    return s == NULL && session_begin(store, &s) ? NULL : s;
+}
+
+static void before_fork(void)
+{
+    sho_global_lock();
+    for (shobj_store *store = sho_mappings; store != NULL; store = store->next) {
+        if (store->pins == NULL || !store->region->writable || sho_peer_is_forked(&store->peer))
+            continue;
+        sho_session *s = session_for_fork(store);
+        if (s != NULL)
+            sho_pins_before_fork(store, s);
+    }
+}
+
+static void after_fork_in_parent(void)
+{
+    for (shobj_store *store = sho_mappings; store != NULL; store = store->next)
+        if (store->child_peer.lock_page != NULL)
+            sho_pins_after_fork(store, false);
+    sho_global_unlock();
+}
+
+static void after_fork_in_child(void)
+{
+    for (shobj_store *store = sho_mappings; store != NULL; store = store->next)
+        if (store->child_peer.lock_page != NULL)
+            sho_pins_after_fork(store, true);
+    sho_global_unlock();
 }
 
 static SHO_COLD int session_find(shobj_store *store, sho_session **ret_session)
@@ -341,6 +395,8 @@ void *sho_values_alloc(sho_session *s, size_t bytes)
 void sho_values_reset(sho_session *s)
 {
     s->values_used = 0;
+    if (s->hold_count != 0)
+        sho_hold_drop(s);
     sho_value_block *block = s->values;
     if (SHO_LIKELY(block == NULL || (block->next == NULL && block->bytes <= VALUE_KEEP_BYTES)))
         return;

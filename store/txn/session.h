@@ -19,6 +19,9 @@ struct shobj_store {
     void *(*wait_enter)(void);
     void (*wait_leave)(void *);
     bool (*wait_interrupted)(void);
+    struct shobj_pins *pins;          /* its tables; guarded by the global mutex */
+    sho_peer child_peer;              /* across fork(): the record that was made for the child */
+    struct sho_collector *collector;  /* its background thread; guarded by the global mutex */
 #ifdef SHOBJ_FAULTS
     shobj_store *twin; /* with SHOBJ_TWIN set: another mapping of the file; calls take either by turns */
 #endif
@@ -75,6 +78,8 @@ struct sho_session {
     sho_op_state o; /* first: op.h looks at it through the session's address */
 
     shobj_store *store; /* NULL: the store was closed under this thread */
+    uint64_t gc_seen;   /* the collector's cycle and phase when a transaction's log was last looked at */
+    uint32_t hold_count; /* a copy of the slot's */
     sho_region *region;
     struct shm_slot *slot; /* NULL on a mapping without write permission */
     unsigned slot_index;
@@ -89,6 +94,7 @@ struct sho_session {
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
     uint32_t wake_seen;
     bool mapped;     /* `map` holds all entries */
+    bool made_room;  /* this operation has had a collection made already, for room */
     bool leaf;       /* sho_op_leaf() of this operation */
     bool boxes;      /* it has read a box */
     bool moved;      /* an operation of this transaction has changed several nodes: cells may have moved between them */
@@ -141,6 +147,7 @@ struct sho_session {
 /* ------------------------------------------------------------------------------------------ session.c */
 
 /* Guards the tables of mappings and sessions of this process; held across fork(). Never held while waiting for anybody. */
+extern shobj_store *sho_mappings;
 void sho_global_lock(void);
 void sho_global_unlock(void);
 
@@ -161,11 +168,95 @@ SHO_INLINE void sho_wait_leave(const sho_session *s, void *token)
         s->store->wait_leave(token);
 }
 
+/* ------------------------------------------------------------------------------------------ what a collection asks for
+ *
+ * From arming to the end of marking, references that go to a place which the collector may have read already are shaded: made
+ * known to it. The engine says where and when; how is told in gc/shade.c, above. */
+
+void sho_barrier_object_slow(sho_session *s, uint64_t gc, uint64_t off);
+void sho_barrier_log_slow(sho_session *s, uint64_t gc);
+
+SHO_INLINE uint64_t sho_gc_word(const sho_session *s)
+{
+    return sho_load_acquire(&s->region->sb->gc);
+}
+
+/* A reference to the object at off has just been stored into the log or into what is held. */
+SHO_INLINE void sho_barrier_object(sho_session *s, uint64_t off)
+{
+    sho_region_light_barrier(s->region); /* pairs with sho_region_barrier() of who arms */
+    uint64_t gc = sho_gc_word(s);
+    if (SHO_UNLIKELY(SHM_GC_IS_MARKING(gc)) && s->slot != NULL)
+        sho_barrier_object_slow(s, gc, off);
+}
+
+/* With all locks taken and nothing decided: all that the own log says. The locks' swaps stand between the state, which arming
+ * looks at, and the look at the collector's word. */
+SHO_INLINE void sho_barrier_commit(sho_session *s)
+{
+    uint64_t gc = sho_gc_word(s);
+    if (SHO_UNLIKELY(SHM_GC_IS_MARKING(gc)))
+        sho_barrier_log_slow(s, gc);
+}
+
+/* An operation has changed the log of a transaction that stays open: what came into it before the cycle began, or while it did. */
+SHO_INLINE void sho_barrier_operation(sho_session *s)
+{
+    sho_region_light_barrier(s->region);
+    uint64_t gc = sho_gc_word(s);
+    uint64_t now = SHM_GC(SHM_GC_CYCLE(gc), 0, SHM_GC_PHASE(gc));
+    if (SHO_LIKELY(now == s->gc_seen))
+        return;
+    s->gc_seen = now;
+    if (SHM_GC_IS_MARKING(gc))
+        sho_barrier_log_slow(s, gc);
+}
+
+/* It is time to look whether a collection is due: in the background (gc/background.c). */
+void sho_collection_wanted(sho_session *s);
+SHO_INLINE void sho_collection_ask(sho_session *s)
+{
+    if (SHO_UNLIKELY(atomic_load_explicit(&s->region->wants_collection, memory_order_relaxed)))
+        sho_collection_wanted(s);
+}
+
+/* The store is full: helps a whole collection, here and now, outside of any operation's gather half. True if it has freed something. */
+bool sho_collect_for_room(sho_session *s);
+
+/* Around fork(), with the global mutex held: a record for the child, with what its proxies will keep alive (gc/pin.c). */
+void sho_pins_before_fork(shobj_store *store, sho_session *s);
+void sho_pins_after_fork(shobj_store *store, bool in_child);
+/* The process is about to leave, with the global mutex held: its table goes. */
+void sho_pins_drop(shobj_store *store);
+
+/* ------------------------------------------------------------------------------------------ hold.c */
+
+int sho_hold_more(sho_session *s, shobj_oid oid);
+void sho_hold_drop(sho_session *s);
+
+/* Gather half: what is about to be returned stays alive until the next call that returns values. Before the operation's check, so
+ * that it was reachable when it was held. EFULL. */
+SHO_INLINE int sho_hold(sho_session *s, shobj_oid oid)
+{
+    if (SHO_UNLIKELY(s->slot == NULL))
+        return 0;
+    uint32_t count = s->hold_count;
+    if (SHO_UNLIKELY(count >= SHM_HOLD_MAX))
+        return sho_hold_more(s, oid);
+    sho_store(&s->slot->holds[count], oid);
+    sho_store_release(&s->slot->hold_count, s->hold_count = count + 1);
+    sho_barrier_object(s, SHM_OID_OFF(oid));
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------------------ log.c */
 
 /* Room for a record of `words` words; it counts once sho_log_publish() has been called. EFULL, ENOMEM. */
 int sho_log_reserve(sho_session *s, unsigned words, sho_word **ret_record);
 void sho_log_publish(sho_session *s, unsigned words);
+
+/* The transaction is going to need the object at off: names it in the log. EFULL, ENOMEM. */
+int sho_log_hold(sho_session *s, uint64_t off);
 
 /* Back to an earlier end: the records behind it never were. */
 void sho_log_truncate(sho_session *s, sho_log_pos end);
@@ -284,18 +375,9 @@ SHO_INLINE void sho_wake_bucket(sho_region *region, unsigned bucket)
         sho_wake_bucket_slow(region, word);
 }
 
-/* Between the unlocking of nodes and the look at their buckets; sleep.c, S1. */
-SHO_INLINE void sho_wake_barrier(const sho_region *region)
-{
-    if (region->rare_fences)
-        atomic_signal_fence(memory_order_seq_cst);
-    else
-        sho_fence_full();
-}
-
 SHO_INLINE void sho_wake_node(sho_region *region, const struct shm_node *node)
 {
-    sho_wake_barrier(region);
+    sho_region_light_barrier(region);
     sho_wake_bucket(region, sho_bucket_of(region, node));
 }
 /* All who sleep, whatever for. */

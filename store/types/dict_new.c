@@ -144,11 +144,9 @@ static int new_body(sho_session *s, bulk *b, shobj_oid *oid)
         array.limit = b->count;
         sho_dict_array_store(s, &array, false);
     }
-    rc = sho_op_check(s);
-    if (rc)
-        return rc;
     *oid = SHM_OID(head.off, SHM_NODE_BIRTH(head.header));
-    return 0;
+    rc = sho_op_hold_new(s, *oid);
+    return rc ? rc : sho_op_check(s);
 }
 
 SHOBJ_API int shobj_dict_new(shobj_store *store, const shobj_item *items, size_t count, shobj_oid *ret_dict)

@@ -214,10 +214,11 @@ static int new_body(sho_session *s, const shobj_value *values, size_t count, sho
     sho_list_edit e;
     int rc;
     if ((rc = sho_list_create(s, count, &head)) || (rc = sho_list_edit_begin(&e, s, &head)) ||
-        (rc = sho_list_append_values(&e, values, count)) || (rc = sho_list_finish(&e, false)))
+        (rc = sho_list_append_values(&e, values, count)))
         return rc;
     *ret_list = SHM_OID(head.off, SHM_NODE_BIRTH(head.header));
-    return 0;
+    rc = sho_op_hold_new(s, *ret_list);
+    return rc ? rc : sho_list_finish(&e, false);
 }
 
 SHOBJ_API int shobj_list_new(shobj_store *store, const shobj_value *values, size_t count, shobj_oid *ret_list)

@@ -65,7 +65,8 @@ __attribute__((unused)) static uint64_t check_random(uint64_t *state)
     return z ^ z >> 31;
 }
 
-/* A new store that has no name any more: it goes with its last mapping. */
+/* A new store that has no name any more: it goes with its last mapping. What is in it is collected when the test asks for it: most
+ * objects of the tests are known by their ids alone. */
 __attribute__((unused)) static shobj_store *check_store(void)
 {
     char name[64];
@@ -74,7 +75,20 @@ __attribute__((unused)) static shobj_store *check_store(void)
     shobj_store *store = NULL;
     CHECK_INT(shobj_open(name, &options, &store), 0);
     CHECK_INT(shobj_unlink(name, true), 0);
+    shobj_gc_growth(store, UINT32_MAX);
     return store;
+}
+
+/* Keeps an object that nothing in the heap refers to until the store is closed. */
+__attribute__((unused)) static shobj_oid check_keep(shobj_store *store, shobj_oid oid)
+{
+    static shobj_store *of;
+    static shobj_pins *pins;
+    uint32_t pin;
+    if (of != store)
+        CHECK_INT(shobj_pins_open(of = store, &pins), 0);
+    CHECK_INT(shobj_pin(pins, oid, &pin), 0);
+    return oid;
 }
 
 #endif

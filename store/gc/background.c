@@ -1,0 +1,240 @@
+/*
+ * background.c: collections that begin by themselves, and those that somebody asks for.
+ *
+ * The allocator counts what it hands out in bulk (free blocks of a slab at a time) and from time to time says that it is time to look.
+ * A thread of the process that noticed it then adds up what is in use; if that is by so much more than what the last cycle left
+ * (gc_growth percent, 25 unless told otherwise), it begins a cycle and helps it to its end; else it plans the next look. Counting
+ * in between would be wrong: what was freed at once and taken again, as messages are, is no growth.
+ *
+ * The thread is made at the first need, waits on a condition of its own, and knows nothing of the language that the process is
+ * written in. A child of fork() has none and makes its own.
+ */
+#include <pthread.h>
+#include <signal.h>
+
+#include "gc/cycle.h"
+
+#define GROWTH_DEFAULT 25u
+#define GROWTH_LEAST_BYTES (4ULL << 20)
+
+struct sho_collector {
+    shobj_store *store;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    bool wanted;        /* guarded by the mutex */
+    _Atomic bool stop;
+};
+
+uint64_t sho_growth_bytes(sho_region *region, uint64_t live)
+{
+    uint64_t percent = sho_load(&region->sb->gc_growth);
+    if (percent >= UINT32_MAX)
+        return UINT64_MAX / 2; /* never */
+    uint64_t bytes = live / 100 * (percent != 0 ? percent : GROWTH_DEFAULT);
+    return bytes > GROWTH_LEAST_BYTES ? bytes : GROWTH_LEAST_BYTES;
+}
+
+uint64_t sho_used_bytes(sho_region *region)
+{
+    uint64_t bytes = 0;
+    uint64_t end = sho_region_slab_count(region);
+    for (uint64_t i = region->data_off >> SHM_SLAB_SHIFT; i < end; i++) {
+        sho_slab_info info;
+        if (sho_slab_info_get(region, i, &info))
+            continue;
+        if (info.kind == SHM_SLAB_RUN)
+            bytes += info.run_slabs << SHM_SLAB_SHIFT;
+        else if (info.block_count > info.free_count)
+            bytes += (uint64_t)(info.block_count - info.free_count) * info.block_bytes;
+    }
+    return bytes;
+}
+
+/* Is it so much more? If not, the next look is planned. */
+static bool is_due(sho_region *region)
+{
+    struct shm_superblock *sb = region->sb;
+    uint64_t live = sho_load(&sb->live_bytes);
+    uint64_t limit = live + sho_growth_bytes(region, live);
+    uint64_t used = sho_used_bytes(region);
+    if (SHM_GC_PHASE(sho_load_acquire(&sb->gc)) != SHM_GC_IDLE || used >= limit)
+        return true;
+    sho_store(&sb->allocated_bytes, 0);
+    sho_store(&sb->collect_at, limit - used);
+    return false;
+}
+
+static void collect(struct sho_collector *c)
+{
+    sho_helper h;
+    atomic_store(&c->store->region->wants_collection, false);
+    if (!is_due(c->store->region) || sho_helper_init(&h, c->store, &c->stop))
+        return;
+    sho_cycle_begin(h.region);
+    (void)sho_cycle_help(&h); /* if it fails, the next look goes on */
+    sho_helper_fini(&h);
+}
+
+static void *run(void *arg)
+{
+    struct sho_collector *c = arg;
+    pthread_mutex_lock(&c->mutex);
+    while (!c->stop) {
+        if (!c->wanted) {
+            pthread_cond_wait(&c->wake, &c->mutex);
+            continue;
+        }
+        c->wanted = false;
+        pthread_mutex_unlock(&c->mutex);
+        collect(c);
+        pthread_mutex_lock(&c->mutex);
+    }
+    pthread_mutex_unlock(&c->mutex);
+    return NULL;
+}
+
+static struct sho_collector *collector_start(shobj_store *store)
+{
+    struct sho_collector *c = calloc(1, sizeof(*c));
+    sigset_t all, before;
+    if (c == NULL)
+        return NULL;
+    c->store = store;
+    pthread_mutex_init(&c->mutex, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's threads */
+    int rc = pthread_create(&c->thread, NULL, run, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+SHO_COLD void sho_collection_wanted(sho_session *s)
+{
+    shobj_store *store = s->store;
+    if (s->slot == NULL)
+        return;
+    atomic_store_explicit(&s->region->wants_collection, false, memory_order_relaxed);
+    sho_global_lock();
+    if (store->collector == NULL)
+        store->collector = collector_start(store);
+    struct sho_collector *c = store->collector;
+    sho_global_unlock();
+    if (c == NULL)
+        return; /* no thread can be made: the next one who asks may have more luck */
+    pthread_mutex_lock(&c->mutex);
+    c->wanted = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void sho_collector_stop(struct sho_collector *c)
+{
+    if (c == NULL)
+        return;
+    pthread_mutex_lock(&c->mutex);
+    c->stop = true;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->mutex);
+    pthread_join(c->thread, NULL);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->mutex);
+    free(c);
+}
+
+/* ------------------------------------------------------------------------------------------ on demand */
+
+/* Helps until a cycle that began after the call has ended. */
+static int collect_whole(sho_helper *h)
+{
+    sho_word *word = &h->region->sb->gc;
+    uint64_t gc = sho_load_acquire(word);
+    /* What is under way may have read the roots already. */
+    uint32_t last = SHM_GC_CYCLE(gc) + (SHM_GC_PHASE(gc) != SHM_GC_IDLE);
+    for (;;) {
+        gc = sho_load_acquire(word);
+        if (SHM_GC_PHASE(gc) == SHM_GC_IDLE && (int32_t)(SHM_GC_CYCLE(gc) - last) > 0)
+            return 0;
+        if (SHM_GC_PHASE(gc) == SHM_GC_IDLE)
+            sho_cycle_begin(h->region);
+        int rc = sho_cycle_help(h);
+        if (rc)
+            return rc;
+    }
+}
+
+bool sho_collect_for_room(sho_session *s)
+{
+    sho_helper h;
+    if (s->slot == NULL || sho_helper_init(&h, s->store, NULL))
+        return false;
+    uint64_t before = sho_used_bytes(s->region);
+    void *token = sho_wait_enter(s);
+    int rc = collect_whole(&h);
+    sho_wait_leave(s, token);
+    sho_helper_fini(&h);
+    return rc == 0 && sho_used_bytes(s->region) < before;
+}
+
+struct job {
+    shobj_store *store;
+    pthread_t thread;
+    _Atomic bool *stop;
+    bool started;
+};
+
+static void *help(void *arg)
+{
+    struct job *job = arg;
+    sho_helper h;
+    if (sho_helper_init(&h, job->store, job->stop))
+        return NULL;
+    while (!atomic_load(job->stop))
+        if (sho_cycle_help(&h) ||
+            SHM_GC_PHASE(sho_load_acquire(&h.region->sb->gc)) == SHM_GC_IDLE)
+            sched_yield();
+    sho_helper_fini(&h);
+    return NULL;
+}
+
+SHOBJ_API int shobj_collect(shobj_store *store, unsigned threads)
+{
+    sho_helper h;
+    _Atomic bool stop = false;
+    struct job jobs[64];
+    if (threads > SHO_COUNT_OF(jobs) + 1)
+        return sho_error(SHOBJ_EINVAL, "collecting in %s with %u threads: at most %zu", store->region->path, threads,
+                         SHO_COUNT_OF(jobs) + 1);
+    int rc = sho_helper_init(&h, store, NULL);
+    if (rc)
+        return rc;
+    if (h.s->depth > 0) {
+        sho_helper_fini(&h);
+        return sho_error(SHOBJ_ETXN, "collecting in %s: not inside a transaction; end it first", store->region->path);
+    }
+    store = h.s->store;
+    for (unsigned i = 0; i + 1 < threads; i++) {
+        jobs[i] = (struct job){.store = store, .stop = &stop};
+        jobs[i].started = pthread_create(&jobs[i].thread, NULL, help, &jobs[i]) == 0;
+    }
+    void *token = sho_wait_enter(h.s);
+    rc = collect_whole(&h);
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i + 1 < threads; i++)
+        if (jobs[i].started)
+            pthread_join(jobs[i].thread, NULL);
+    sho_wait_leave(h.s, token);
+    sho_helper_fini(&h);
+    return rc;
+}
+
+SHOBJ_API void shobj_gc_growth(shobj_store *store, unsigned percent)
+{
+    if (store->region->writable)
+        sho_store(&store->region->sb->gc_growth, percent);
+}

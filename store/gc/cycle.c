@@ -1,0 +1,185 @@
+/*
+ * cycle.c: a collection from its beginning to its end. README.md tells the idea, the phases and the invariants G1 to G8.
+ *
+ * Every helper does all that a phase asks for and then tries to move the word on; the first one does. Nothing of what a helper does
+ * is undone or waited for if it dies, stops or comes late, with two exceptions, both for moments only: a slab that it sweeps is
+ * left to it as long as it lives, and a condemned object which a commit has locked is taken out of use when that has ended.
+ */
+#include "gc/cycle.h"
+
+#include <time.h>
+
+#define BUSY_ROUNDS 40
+#define BUSY_PAUSE_NS 500000
+
+int sho_helper_init(sho_helper *h, shobj_store *store, const _Atomic bool *stop)
+{
+    sho_session *s;
+    int rc = sho_session_get(store, &s);
+    if (rc)
+        return rc;
+    if (s->slot == NULL)
+        return sho_error(SHOBJ_EREADONLY, "collecting in %s: this process may not write the file", store->region->path);
+    *h = (sho_helper){.s = s, .region = s->region, .stop = stop};
+    h->stack = malloc(SHO_HELPER_STACK * sizeof(*h->stack));
+    return h->stack != NULL ? 0 : sho_error(SHOBJ_ENOMEM, "collecting in %s: out of memory", store->region->path);
+}
+
+void sho_helper_fini(sho_helper *h)
+{
+    free(h->stack);
+}
+
+uint32_t sho_cycle_begin(sho_region *region)
+{
+    uint64_t gc = sho_load_acquire(&region->sb->gc);
+    while (SHM_GC_PHASE(gc) == SHM_GC_IDLE) {
+        uint32_t cycle = SHM_GC_CYCLE(gc) + 1;
+        if (atomic_compare_exchange_strong(&region->sb->gc, &gc, SHM_GC(cycle, 0, SHM_GC_ARM))) {
+            (void)sho_fault("gc.begun");
+            sho_store(&region->sb->gc_began_ns, (uint64_t)sho_now_ns());
+            return cycle;
+        }
+    }
+    return SHM_GC_CYCLE(gc);
+}
+
+/* ------------------------------------------------------------------------------------------ sweep */
+
+struct sweep {
+    uint64_t busy;
+    bool late;
+};
+
+static void sweep_slab(sho_helper *h, uint64_t slab, void *arg)
+{
+    struct sweep *sweep = arg;
+    struct shm_superblock *sb = h->region->sb;
+    sho_sweep_count count = {0};
+    switch (sho_slab_sweep(&h->s->heap, slab, h->gc, &count)) {
+    case SHO_SWEPT_BUSY:
+        sweep->busy++;
+        break;
+    case SHO_SWEPT_LATE:
+        sweep->late = true;
+        break;
+    default:
+        break;
+    }
+    if (count.freed + count.kept > 0) {
+        atomic_fetch_add_explicit(&sb->gc_freed, count.freed, memory_order_relaxed);
+        atomic_fetch_add_explicit(&sb->gc_freed_bytes, count.freed_bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&sb->gc_marked, count.kept, memory_order_relaxed);
+        atomic_fetch_add_explicit(&sb->gc_marked_bytes, count.kept_bytes, memory_order_relaxed);
+    }
+}
+
+/* True when all slabs are swept, or held by a sweeper that does not get on. */
+static bool sweep_all(sho_helper *h, uint64_t *ret_held)
+{
+    for (unsigned round = 0;; round++) {
+        struct sweep sweep = {0};
+        if (!sho_helper_pass(h, sweep_slab, &sweep) || sweep.late)
+            return false;
+        if (sweep.busy == 0 || round == BUSY_ROUNDS) {
+            *ret_held = sweep.busy;
+            return true;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = BUSY_PAUSE_NS}, NULL);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ the whole */
+
+/* When the next cycle is due: as many bytes more in use, or the least that is worth one. */
+static void plan_next(sho_region *region)
+{
+    struct shm_superblock *sb = region->sb;
+    uint64_t live = sho_load(&sb->gc_marked_bytes);
+    sho_store(&sb->live_bytes, live);
+    sho_store(&sb->allocated_bytes, 0);
+    sho_store(&sb->collect_at, sho_growth_bytes(region, live));
+}
+
+static void advance(sho_helper *h, enum shm_gc_phase phase)
+{
+    sho_cas(&h->region->sb->gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, phase));
+}
+
+static void sweep_and_end(sho_helper *h)
+{
+    struct shm_superblock *sb = h->region->sb;
+    uint64_t held;
+    if (!sweep_all(h, &held))
+        return;
+    (void)sho_fault("gc.swept");
+    if (!sho_cas(&sb->gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, SHM_GC_IDLE)))
+        return;
+    sho_store(&sb->gc_held_slabs, held);
+    sho_store(&sb->gc_ended_ns, (uint64_t)sho_now_ns());
+    atomic_fetch_add_explicit(&sb->collections, 1, memory_order_relaxed);
+    plan_next(h->region);
+}
+
+static void reset_counts(sho_region *region)
+{
+    sho_store(&region->sb->gc_freed, 0);
+    sho_store(&region->sb->gc_freed_bytes, 0);
+    sho_store(&region->sb->gc_marked, 0);
+    sho_store(&region->sb->gc_marked_bytes, 0);
+}
+
+static void step(sho_helper *h)
+{
+    switch (SHM_GC_PHASE(h->gc)) {
+    case SHM_GC_ARM:
+        reset_counts(h->region);
+        sho_cycle_arm(h);
+        if (sho_helper_goes_on(h))
+            advance(h, SHM_GC_ROOTS);
+        break;
+    case SHM_GC_ROOTS:
+        sho_cycle_roots(h);
+        if (sho_helper_goes_on(h))
+            advance(h, SHM_GC_MARK);
+        break;
+    case SHM_GC_MARK:
+        if (sho_cycle_mark(h))
+            advance(h, SHM_GC_KILL);
+        break;
+    case SHM_GC_KILL:
+        if (sho_cycle_kill(h))
+            advance(h, SHM_GC_SWEEP);
+        break;
+    case SHM_GC_SWEEP:
+        sweep_and_end(h);
+        break;
+    default:
+        break;
+    }
+    (void)sho_fault("gc.step");
+}
+
+int sho_cycle_help(sho_helper *h)
+{
+    sho_region *region = h->region;
+    uint32_t cycle = SHM_GC_CYCLE(sho_load_acquire(&region->sb->gc));
+    uint64_t slabs = sho_region_slab_count(region);
+    h->shader = (sho_shader){.region = region, .slot = h->s->slot, .cycle = cycle};
+    h->first_slab = slabs > 0 ? sho_random64() % slabs : 0;
+    sho_recover_all(region);
+    for (;;) {
+        h->gc = sho_load_acquire(&region->sb->gc);
+        if (SHM_GC_PHASE(h->gc) == SHM_GC_IDLE || SHM_GC_CYCLE(h->gc) != cycle)
+            return 0;
+        if (h->stop != NULL && atomic_load_explicit(h->stop, memory_order_relaxed))
+            return 0;
+        int rc = sho_sleep_interrupted(h->s);
+        if (rc)
+            return rc;
+        if (h->s->deadline_ns != 0 && sho_monotonic_ns() >= h->s->deadline_ns)
+            return sho_error(SHOBJ_ETIMEOUT, "collecting in %s: timed out; whoever collects next goes on", region->path);
+        h->stack_count = h->scanned_count = 0;
+        step(h);
+    }
+}

@@ -1,0 +1,64 @@
+/*
+ * cycle.h: one helper's part in a collection, as the files of gc/ see it.
+ */
+#ifndef SHO_CYCLE_H
+#define SHO_CYCLE_H
+
+#include "gc/shade.h"
+
+#define SHO_HELPER_STACK 32768u
+#define SHO_HELPER_BATCH 64u
+
+typedef struct sho_helper {
+    sho_session *s;
+    sho_region *region;
+    sho_shader shader;
+    uint64_t gc;         /* the collector's word as this helper last acted on it: its cycle and phase */
+    uint64_t first_slab; /* where its passes begin, so that helpers do not run side by side */
+    uint64_t *stack;     /* offsets of gray nodes; only a hint: what has no place is found by a pass */
+    uint32_t stack_count;
+    sho_block scanned[SHO_HELPER_BATCH]; /* gray nodes that are to be blackened */
+    uint32_t scanned_count;
+    const _Atomic bool *stop; /* NULL, or true when it is to go home */
+} sho_helper;
+
+/* Is the cycle still in the phase that the helper works on? */
+SHO_INLINE bool sho_helper_goes_on(const sho_helper *h)
+{
+    uint64_t gc = sho_load_acquire(&h->region->sb->gc);
+    return SHM_GC_CYCLE(gc) == SHM_GC_CYCLE(h->gc) && SHM_GC_PHASE(gc) == SHM_GC_PHASE(h->gc) &&
+           (h->stop == NULL || !atomic_load_explicit(h->stop, memory_order_relaxed));
+}
+
+/* Calls visit for each slab, once around from the helper's first one. False if the phase was over before. */
+bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, void *arg), void *arg);
+
+/* ARM and ROOTS (roots.c): the whole of it. */
+void sho_cycle_arm(sho_helper *h);
+void sho_cycle_roots(sho_helper *h);
+
+/* MARK (mark.c): true when there is nothing left to be marked, as of h->gc. */
+bool sho_cycle_mark(sho_helper *h);
+
+/* KILL (kill.c): true when all condemned heads are out of use. */
+bool sho_cycle_kill(sho_helper *h);
+
+/* Helps the cycle that is under way to its end, or until the helper is told to stop. 0, ETIMEOUT, EINTR. */
+int sho_cycle_help(sho_helper *h);
+
+/* Begins one if none is under way. The number of the one that is. */
+uint32_t sho_cycle_begin(sho_region *region);
+
+int sho_helper_init(sho_helper *h, shobj_store *store, const _Atomic bool *stop);
+void sho_helper_fini(sho_helper *h);
+
+/* By how many bytes the heap may grow after a cycle that has left `live` before the next one is due. */
+uint64_t sho_growth_bytes(sho_region *region, uint64_t live);
+
+/* Bytes in blocks that are not free, as the descriptors say. */
+uint64_t sho_used_bytes(sho_region *region);
+
+/* Stops and joins the store's background thread, without the global mutex. Takes NULL. */
+void sho_collector_stop(struct sho_collector *collector);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * roots.c: what keeps objects alive: arming, and the scan of the root areas.
+ *
+ * Arming shades the logs of commits that may have begun before anybody told them of the cycle. Whether such a commit is decided, or
+ * is given up, or whether its log changes under our eyes, does not matter: what is shaded for nothing is freed one cycle later.
+ *
+ * A root area is read while its owner goes on. That is enough because whoever stores a reference into one shades the object himself
+ * (gc/README.md, G2): what has come since is known, what has gone since without being stored elsewhere is nobody's. Logs are read before
+ * `freeing`: a record is wiped only when its block stands there.
+ */
+#include "gc/cycle.h"
+
+#define CHAIN_MAX (1u << 24)
+
+void sho_cycle_arm(sho_helper *h)
+{
+    sho_region_barrier(h->region); /* G3; pairs with sho_region_light_barrier() of the barriers */
+    for (unsigned i = 0; i < sho_region_slot_count(h->region) && sho_helper_goes_on(h); i++) {
+        struct shm_slot *slot = sho_region_slot(h->region, i);
+        unsigned phase = SHM_PHASE(sho_load_acquire(&slot->state));
+        if (phase != SHM_FREE && phase != SHM_IDLE)
+            sho_shade_log(&h->shader, slot);
+        (void)sho_fault("gc.armed_slot");
+    }
+}
+
+/* A block of the library's own, which refers to no values. */
+static void keep(sho_helper *h, uint64_t off)
+{
+    sho_block block;
+    uint64_t header;
+    if (sho_block_find(h->region, off, &block, &header) == 0)
+        sho_mark_raise(h->region, h->shader.cycle, block, SHO_BLACK);
+}
+
+static void scan_log_chain(sho_helper *h, struct shm_slot *slot)
+{
+    uint64_t off = sho_load_acquire(&slot->log_next);
+    for (unsigned i = 0; off != 0 && i < CHAIN_MAX; i++) {
+        struct shm_log_segment *segment =
+            (struct shm_log_segment *)sho_region_at(h->region, off, sizeof(struct shm_log_segment));
+        if (segment == NULL || SHM_HEADER_KIND(sho_load_acquire(&segment->header)) != SHM_BOX_LOG)
+            return;
+        keep(h, off);
+        off = sho_load_acquire(&segment->next);
+    }
+}
+
+static void scan_ids(sho_helper *h, const sho_word *ids, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        sho_shade_object(&h->shader, sho_load_acquire(ids + i));
+        if ((i & 1023) == 1023 && !sho_helper_goes_on(h))
+            return;
+    }
+}
+
+/* A box of ids: their number in the word behind `count_at` words of payload. */
+static void scan_id_box(sho_helper *h, uint64_t off, unsigned kind, unsigned count_at, uint64_t *ret_next)
+{
+    sho_block block;
+    uint64_t header;
+    *ret_next = 0;
+    if (sho_block_find(h->region, off, &block, &header) || SHM_HEADER_KIND(header) != kind)
+        return;
+    sho_mark_raise(h->region, h->shader.cycle, block, SHO_BLACK);
+    const sho_word *words = (const sho_word *)(h->region->base + off) + 1;
+    uint64_t room = SHM_BOX_BYTES_OF(header) / 8;
+    if (room <= count_at)
+        return;
+    if (count_at > 0)
+        *ret_next = sho_load_acquire(words);
+    uint64_t count = sho_load_acquire(words + count_at);
+    room -= count_at + 1;
+    scan_ids(h, words + count_at + 1, count < room ? count : room);
+}
+
+static void scan_slot(sho_helper *h, struct shm_slot *slot)
+{
+    uint64_t next;
+    uint64_t count = sho_load_acquire(&slot->hold_count);
+    scan_ids(h, slot->holds, count < SHM_HOLD_MAX ? count : SHM_HOLD_MAX);
+    scan_id_box(h, sho_load_acquire(&slot->holds_more), SHM_BOX_HOLDS, 0, &next);
+    scan_log_chain(h, slot);
+    sho_shade_log(&h->shader, slot);
+    keep(h, sho_load_acquire(&slot->taking));
+    keep(h, sho_load_acquire(&slot->freeing));
+    (void)sho_fault("gc.scanned_slot");
+}
+
+static void scan_process(sho_helper *h, struct shm_process *process)
+{
+    uint64_t off = sho_load_acquire(&process->pins);
+    for (unsigned i = 0; off != 0 && i < CHAIN_MAX && sho_helper_goes_on(h); i++)
+        scan_id_box(h, off, SHM_BOX_PINS, 1, &off);
+    (void)sho_fault("gc.scanned_pins");
+}
+
+void sho_cycle_roots(sho_helper *h)
+{
+    sho_shade_object(&h->shader, h->region->root_oid);
+    for (unsigned i = 0; i < sho_region_slot_count(h->region) && sho_helper_goes_on(h); i++)
+        if (sho_load_acquire(&sho_region_slot(h->region, i)->process) != 0)
+            scan_slot(h, sho_region_slot(h->region, i));
+    for (unsigned i = 0; i < SHM_PROCESS_MAX && sho_helper_goes_on(h); i++)
+        if (sho_process_is_live(h->region, i))
+            scan_process(h, sho_region_process(h->region, i));
+}

@@ -1,0 +1,88 @@
+/*
+ * slab_inner.h: the packed words of a slab's descriptor and of its free blocks, as the allocator's own files see them.
+ */
+#ifndef SHO_SLAB_INNER_H
+#define SHO_SLAB_INNER_H
+
+#include "heap/slab.h"
+
+extern const uint16_t sho_class_bytes[SHO_CLASS_COUNT];
+
+
+SHO_INLINE uint32_t block_index_of(unsigned cls, uint32_t off_in_slab)
+{
+    return off_in_slab / sho_class_bytes[cls];
+}
+
+SHO_INLINE unsigned block_count_of(unsigned cls)
+{
+    return SHM_SLAB_BYTES / sho_class_bytes[cls];
+}
+
+SHO_INLINE bool class_is_node(unsigned cls)
+{
+    return cls < SHO_NODE_CLASS_COUNT;
+}
+
+/* ------------------------------------------------------------------------------------------ packed words */
+
+#define LIST(head, fresh, count)                                                                   \
+    ((uint64_t)(head) | (uint64_t)(fresh) << 16 | (uint64_t)(count) << 32)
+#define LIST_HEAD(w) ((unsigned)((w)&0xffff))
+#define LIST_FRESH(w) ((unsigned)((w) >> 16 & 0xffff))
+#define LIST_COUNT(w) ((unsigned)((w) >> 32 & 0xffff))
+
+#define REMOTE(head, count, flag, tag)                                                             \
+    ((uint64_t)(head) | (uint64_t)(count) << 16 | (uint64_t)(flag) << 32 | (uint64_t)(tag) << 40)
+#define REMOTE_HEAD(w) ((unsigned)((w)&0xffff))
+#define REMOTE_COUNT(w) ((unsigned)((w) >> 16 & 0xffff))
+#define REMOTE_FLAG(w) ((unsigned)((w) >> 32 & 0xff))
+#define REMOTE_TAG(w) ((unsigned)((w) >> 40 & 0xffffff))
+
+#define STACK(slab, tag) ((uint64_t)(slab) | (uint64_t)(tag) << 32)
+#define STACK_SLAB(w) ((uint32_t)(w))
+#define STACK_TAG(w) ((uint32_t)((w) >> 32))
+
+SHO_INLINE sho_word *partial_stack(const sho_region *region, unsigned cls)
+{
+    return (sho_word *)(region->base + SHM_PARTIAL_OFF) + cls;
+}
+
+SHO_INLINE uint64_t block_off(uint64_t slab, unsigned cls, unsigned index)
+{
+    return (slab << SHM_SLAB_SHIFT) + (uint64_t)index * sho_class_bytes[cls];
+}
+
+/* The link of a free block: index + 1 of the next one. */
+SHO_INLINE unsigned link_get(const sho_region *region, unsigned cls, uint64_t off)
+{
+    const sho_word *w = (const sho_word *)(region->base + off);
+    return class_is_node(cls) ? (unsigned)sho_load(w + 2) & 0xffff : (unsigned)(sho_load(w) >> 16 & 0xffff);
+}
+
+SHO_INLINE void link_set(const sho_region *region, unsigned cls, uint64_t off, unsigned link)
+{
+    sho_word *w = (sho_word *)(region->base + off);
+    if (class_is_node(cls))
+        sho_store(w + 2, link);
+    else
+        sho_store(w, (uint64_t)link << 16 | SHM_KIND_FREE);
+}
+
+/* sweep: cycle << 16 | slot + 1 of who sweeps it; 0 there: swept in that cycle, or new since. */
+#define SWEEP(cycle, sweeper) ((uint64_t)(cycle) << 16 | (uint64_t)(sweeper))
+#define SWEEP_CYCLE(w) ((uint32_t)((w) >> 16))
+#define SWEEP_BY(w) ((unsigned)((w)&0xffff))
+
+/* Makes a slab that its owner leaves (or died with) everybody's. */
+void sho_slab_abandon(sho_region *region, uint64_t slab);
+
+/* Finds the blocks of an own slab that are on no list, though nobody has them. */
+void sho_slab_mend(sho_heap *heap, uint64_t slab);
+
+void sho_slab_release_run(sho_region *region, uint64_t slab);
+
+/* A chain of free blocks of one slab, linked already, goes to who owns the slab or to all. */
+void sho_slab_give_chain(sho_region *region, uint64_t slab, unsigned head, uint64_t tail_off, unsigned count);
+
+#endif
