@@ -101,6 +101,12 @@ static Core *core_new(module_state *state, shobj_store *handle)
         Py_DECREF(core);
         return NULL;
     }
+    int rc = shobj_pins_open(handle, &core->pins);
+    if (rc < 0) {
+        shopy_raise(state, rc);
+        Py_DECREF(core);
+        return NULL;
+    }
     core->handle = handle;
     return core;
 }
@@ -179,6 +185,8 @@ void shopy_core_unmap(Core *core)
     unsigned open_count = core->lingering_opens;
     core->lingering = NULL;
     core->lingering_opens = 0;
+    shobj_pins_close(core->lingering_pins);
+    core->lingering_pins = NULL;
     if (handle != NULL)
         close_handle(handle, open_count);
 }
@@ -197,6 +205,10 @@ static void core_close(Core *core)
     core_unlink(core);
     core->lingering = core->handle;
     core->lingering_opens = core->open_count;
+    LOCK(&core->mutex);
+    core->lingering_pins = core->pins;
+    core->pins = NULL;
+    UNLOCK(&core->mutex);
     core->handle = NULL;
     core->open_count = 0;
     keys_forget(core);
@@ -321,6 +333,17 @@ static Proxy *proxy_new(Core *core, shobj_oid oid, unsigned kind)
     Proxy *proxy = PyObject_GC_New(Proxy, type);
     if (proxy == NULL)
         return NULL;
+    LOCK(&core->mutex);
+    int rc = 0;
+    proxy->pin = SHOBJ_PIN_NONE;
+    if (LIKELY(core->pins != NULL))
+        rc = shobj_pin(core->pins, oid, &proxy->pin);
+    UNLOCK(&core->mutex);
+    if (UNLIKELY(rc < 0)) {
+        PyObject_GC_Del(proxy);
+        Py_DECREF(type);
+        return (Proxy *)shopy_raise(core->state, rc);
+    }
     proxy->core = (Core *)Py_NewRef((PyObject *)core);
     proxy->oid = oid;
     proxy->change_count = 0;
@@ -333,8 +356,10 @@ static Proxy *proxy_new(Core *core, shobj_oid oid, unsigned kind)
 PyObject *shopy_proxy_get(Core *core, shobj_oid oid, unsigned kind)
 {
     size_t i = slot_find(core, oid);
-    if (core->slots[i].ref != NULL)
+    if (core->slots[i].ref != NULL) {
+        shobj_release(core->handle, oid);
         return Py_NewRef(core->slots[i].ref);
+    }
     if (core->proxy_count * 4 >= core->slot_mask * 3 && slots_grow(core) < 0)
         return NULL;
     Proxy *proxy = proxy_new(core, oid, kind);
@@ -441,6 +466,10 @@ void shopy_proxy_dealloc(PyObject *self)
     proxy_forget(proxy);
 #endif
     Core *core = proxy->core;
+    LOCK(&core->mutex);
+    if (LIKELY(core->pins != NULL))
+        shobj_unpin(core->pins, proxy->pin);
+    UNLOCK(&core->mutex);
     PyObject_GC_Del(self);
     Py_DECREF(core);
     Py_DECREF(type);

@@ -145,6 +145,7 @@ typedef struct Proxy {
     Core *core;
     shobj_oid oid;
     uint64_t change_count; /* of changes made through this proxy: iterators look whether theirs is fresh */
+    uint32_t pin;          /* in the core's table: keeps the object alive */
     PyObject *weakrefs;
 } Proxy;
 
@@ -166,7 +167,9 @@ struct Core {
     PyObject_HEAD
     module_state *state;
     shobj_store *handle;    /* NULL: closed */
+    shobj_pins *pins;       /* of the living proxies; NULL: closed */
     shobj_store *lingering; /* closed, but a thread is still inside: the last one unmaps it */
+    shobj_pins *lingering_pins;
     unsigned lingering_opens;
     unsigned open_count;     /* shobj_open()s to be undone */
     Py_ssize_t inside_count; /* calls under way */
@@ -179,7 +182,7 @@ struct Core {
     PyObject *path;          /* str; outlives the handle, for messages */
     bool readonly;
 #ifdef Py_GIL_DISABLED
-    PyMutex mutex; /* slots */
+    PyMutex mutex; /* slots, pins */
 #endif
 };
 

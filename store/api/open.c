@@ -61,8 +61,8 @@ static void store_destroy(shobj_store *store)
                 store->sessions->store = NULL;
                 store->sessions = store->sessions->next_in_store;
             }
-            sho_peer_forget(&store->peer);
             sho_pins_drop(store);
+            sho_peer_forget(&store->peer);
             if (store->child_peer.lock_page != NULL)
                 sho_peer_leave(store->region, &store->child_peer);
         } else {

@@ -23,7 +23,6 @@
 #include "gc/cycle.h"
 
 #define CHUNK_IDS 509u
-#define PIN_NONE UINT32_MAX
 
 struct shobj_pins {
     shobj_store *store;
@@ -204,7 +203,7 @@ SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin)
     int rc = sho_session_get(pins->store, &s);
     if (rc)
         return rc;
-    uint32_t at = PIN_NONE;
+    uint32_t at = SHOBJ_PIN_NONE;
     uint64_t off = SHM_OID_OFF(oid);
     bool safe = true;
     if (SHO_LIKELY(s->slot != NULL)) {
@@ -220,31 +219,34 @@ SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin)
     uint64_t header;
     if (SHO_UNLIKELY(!safe || sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) ||
                      (SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid))) {
-        if (at != PIN_NONE)
+        if (at != SHOBJ_PIN_NONE)
             shobj_unpin(pins, at);
         return sho_op_object_gone(oid);
     }
-    /* The hold has done its work. */
-    if (s->hold_count > 0 && sho_load(&s->slot->holds[s->hold_count - 1]) == oid)
-        sho_store_release(&s->slot->hold_count, --s->hold_count);
+    if (s->hold_count > 0)
+        sho_hold_release(s, oid); /* it has done its work */
     *ret_pin = at;
     return 0;
 }
 
 SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin)
 {
-    if (pin == PIN_NONE)
+    if (pin == SHOBJ_PIN_NONE)
         return;
     sho_store_release(&pins->chunks[pin / CHUNK_IDS]->ids[pin % CHUNK_IDS], 0);
     (void)sho_fault("pin.cleared");
     pins->free[pins->free_count++] = pin;
 }
 
-SHOBJ_API void shobj_release(shobj_store *store)
+SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid)
 {
     sho_session *s;
-    if (sho_session_get(store, &s) == 0 && s->hold_count != 0)
+    if (store == NULL || sho_session_get(store, &s) || s->hold_count == 0)
+        return;
+    if (oid == 0)
         sho_hold_drop(s);
+    else
+        sho_hold_release(s, oid);
 }
 
 /* ------------------------------------------------------------------------------------------ fork */

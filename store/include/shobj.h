@@ -338,10 +338,11 @@ SHOBJ_API void shobj_pins_close(shobj_pins *pins);
 /* Keeps an object alive until shobj_unpin(). ESTALE: it has gone. EFULL, ENOMEM. On a store whose file this process may not write,
  * nothing is kept: the object may go. */
 SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin);
+#define SHOBJ_PIN_NONE UINT32_MAX /* no pin: shobj_unpin() does nothing */
 SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin);
 
-/* Lets go of what the thread's last call has returned. */
-SHOBJ_API void shobj_release(shobj_store *store);
+/* Lets go of one object that the thread's last call has returned, or (0) of all. */
+SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid);
 
 /* ---------------------------------------------------------------------------------------------- collection
  *

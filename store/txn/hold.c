@@ -81,3 +81,16 @@ void sho_hold_drop(sho_session *s)
         sho_heap_give(&s->heap, more);
     }
 }
+
+/* The last one takes its place, before there is one less: a collector that reads them meanwhile meets it once or twice. */
+void sho_hold_release(sho_session *s, shobj_oid oid)
+{
+    uint32_t last = s->hold_count - 1;
+    for (uint32_t i = 0; i <= last; i++)
+        if (sho_load(&s->slot->holds[i]) == oid) {
+            sho_store_release(&s->slot->holds[i], sho_load(&s->slot->holds[last]));
+            sho_store_release(&s->slot->hold_count, last);
+            s->hold_count = last;
+            return;
+        }
+}

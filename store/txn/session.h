@@ -233,6 +233,8 @@ void sho_pins_drop(shobj_store *store);
 
 int sho_hold_more(sho_session *s, shobj_oid oid);
 void sho_hold_drop(sho_session *s);
+/* Lets go of one of those that the slot has. */
+void sho_hold_release(sho_session *s, shobj_oid oid);
 
 /* Gather half: what is about to be returned stays alive until the next call that returns values. Before the operation's check, so
  * that it was reachable when it was held. EFULL. */
