@@ -15,6 +15,7 @@
 #include "gc/cycle.h"
 
 #define GROWTH_DEFAULT 25u
+#define SLICE_NS 20000000u
 #define GROWTH_LEAST_BYTES (4ULL << 20)
 
 struct sho_collector {
@@ -71,8 +72,9 @@ static void collect(struct sho_collector *c)
     atomic_store(&c->store->region->wants_collection, false);
     if (!is_due(c->store->region) || sho_helper_init(&h, c->store, &c->stop))
         return;
+    h.s->bare = true;
     sho_cycle_begin(h.region);
-    (void)sho_cycle_help(&h); /* if it fails, the next look goes on */
+    sho_cycle_help(&h); /* if it is stopped, the next look goes on */
     sho_helper_fini(&h);
 }
 
@@ -149,6 +151,24 @@ void sho_collector_stop(struct sho_collector *c)
 
 /* ------------------------------------------------------------------------------------------ on demand */
 
+/* Helps for a slice of time, and lets the language runtime run meanwhile. EINTR, ETIMEOUT. */
+static int help_a_while(sho_helper *h)
+{
+    sho_session *s = h->s;
+    h->pause_ns = sho_monotonic_ns() + SLICE_NS;
+    void *token = sho_wait_enter(s);
+    s->bare = true;
+    sho_cycle_help(h);
+    s->bare = false;
+    sho_wait_leave(s, token);
+    int rc = sho_sleep_interrupted(s);
+    if (rc)
+        return rc;
+    if (s->deadline_ns != 0 && sho_monotonic_ns() >= s->deadline_ns)
+        return sho_error(SHOBJ_ETIMEOUT, "collecting in %s: timed out; whoever collects next goes on", s->region->path);
+    return 0;
+}
+
 /* Helps until a cycle that began after the call has ended. */
 static int collect_whole(sho_helper *h)
 {
@@ -162,7 +182,7 @@ static int collect_whole(sho_helper *h)
             return 0;
         if (SHM_GC_PHASE(gc) == SHM_GC_IDLE)
             sho_cycle_begin(h->region);
-        int rc = sho_cycle_help(h);
+        int rc = help_a_while(h);
         if (rc)
             return rc;
     }
@@ -174,9 +194,7 @@ bool sho_collect_for_room(sho_session *s)
     if (s->slot == NULL || sho_helper_init(&h, s->store, NULL))
         return false;
     uint64_t before = sho_used_bytes(s->region);
-    void *token = sho_wait_enter(s);
     int rc = collect_whole(&h);
-    sho_wait_leave(s, token);
     sho_helper_fini(&h);
     return rc == 0 && sho_used_bytes(s->region) < before;
 }
@@ -194,10 +212,11 @@ static void *help(void *arg)
     sho_helper h;
     if (sho_helper_init(&h, job->store, job->stop))
         return NULL;
-    while (!atomic_load(job->stop))
-        if (sho_cycle_help(&h) ||
-            SHM_GC_PHASE(sho_load_acquire(&h.region->sb->gc)) == SHM_GC_IDLE)
-            sched_yield();
+    h.s->bare = true;
+    while (!atomic_load(job->stop)) {
+        sho_cycle_help(&h);
+        sched_yield();
+    }
     sho_helper_fini(&h);
     return NULL;
 }
@@ -222,9 +241,9 @@ SHOBJ_API int shobj_collect(shobj_store *store, unsigned threads)
         jobs[i] = (struct job){.store = store, .stop = &stop};
         jobs[i].started = pthread_create(&jobs[i].thread, NULL, help, &jobs[i]) == 0;
     }
-    void *token = sho_wait_enter(h.s);
     rc = collect_whole(&h);
     atomic_store(&stop, true);
+    void *token = sho_wait_enter(h.s);
     for (unsigned i = 0; i + 1 < threads; i++)
         if (jobs[i].started)
             pthread_join(jobs[i].thread, NULL);

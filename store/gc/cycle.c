@@ -9,8 +9,9 @@
 
 #include <time.h>
 
-#define BUSY_ROUNDS 40
-#define BUSY_PAUSE_NS 500000
+#define BUSY_PAUSE_NS 500000u     /* at first; doubled up to */
+#define BUSY_PAUSE_NS_MAX 20000000u
+#define BUSY_NS 1000000000u       /* so long in all: who has lost his processor will have it again */
 
 int sho_helper_init(sho_helper *h, shobj_store *store, const _Atomic bool *stop)
 {
@@ -77,15 +78,17 @@ static void sweep_slab(sho_helper *h, uint64_t slab, void *arg)
 /* True when all slabs are swept, or held by a sweeper that does not get on. */
 static bool sweep_all(sho_helper *h, uint64_t *ret_held)
 {
-    for (unsigned round = 0;; round++) {
+    uint64_t began = sho_monotonic_ns();
+    for (uint64_t pause = BUSY_PAUSE_NS;; pause = pause < BUSY_PAUSE_NS_MAX ? 2 * pause : pause) {
         struct sweep sweep = {0};
+        h->may_pause = true;
         if (!sho_helper_pass(h, sweep_slab, &sweep) || sweep.late)
             return false;
-        if (sweep.busy == 0 || round == BUSY_ROUNDS) {
+        if (sweep.busy == 0 || sho_monotonic_ns() - began > BUSY_NS) {
             *ret_held = sweep.busy;
             return true;
         }
-        nanosleep(&(struct timespec){.tv_nsec = BUSY_PAUSE_NS}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = (long)pause}, NULL);
     }
 }
 
@@ -160,25 +163,26 @@ static void step(sho_helper *h)
     (void)sho_fault("gc.step");
 }
 
-int sho_cycle_help(sho_helper *h)
+void sho_cycle_help(sho_helper *h)
 {
     sho_region *region = h->region;
     uint32_t cycle = SHM_GC_CYCLE(sho_load_acquire(&region->sb->gc));
     uint64_t slabs = sho_region_slab_count(region);
     h->shader = (sho_shader){.region = region, .slot = h->s->slot, .cycle = cycle};
-    h->first_slab = slabs > 0 ? sho_random64() % slabs : 0;
+    if (h->pass_done == 0)
+        h->first_slab = slabs > 0 ? sho_random64() % slabs : 0;
     sho_recover_all(region);
     for (;;) {
+        unsigned phase = SHM_GC_PHASE(h->gc);
         h->gc = sho_load_acquire(&region->sb->gc);
-        if (SHM_GC_PHASE(h->gc) == SHM_GC_IDLE || SHM_GC_CYCLE(h->gc) != cycle)
-            return 0;
-        if (h->stop != NULL && atomic_load_explicit(h->stop, memory_order_relaxed))
-            return 0;
-        int rc = sho_sleep_interrupted(h->s);
-        if (rc)
-            return rc;
-        if (h->s->deadline_ns != 0 && sho_monotonic_ns() >= h->s->deadline_ns)
-            return sho_error(SHOBJ_ETIMEOUT, "collecting in %s: timed out; whoever collects next goes on", region->path);
+        if (SHM_GC_PHASE(h->gc) != phase || SHM_GC_CYCLE(h->gc) != h->pass_cycle)
+            h->pass_done = 0;
+        h->pass_cycle = SHM_GC_CYCLE(h->gc);
+        h->may_pause = false;
+        if (SHM_GC_PHASE(h->gc) == SHM_GC_IDLE || SHM_GC_CYCLE(h->gc) != cycle ||
+            (h->stop != NULL && atomic_load_explicit(h->stop, memory_order_relaxed)) ||
+            (h->pause_ns != 0 && sho_monotonic_ns() >= h->pause_ns))
+            return;
         h->stack_count = h->scanned_count = 0;
         step(h);
     }

@@ -20,17 +20,25 @@ typedef struct sho_helper {
     sho_block scanned[SHO_HELPER_BATCH]; /* gray nodes that are to be blackened */
     uint32_t scanned_count;
     const _Atomic bool *stop; /* NULL, or true when it is to go home */
+    uint64_t pause_ns;        /* CLOCK_MONOTONIC: when it is to come back for a moment; 0: never */
+    bool may_pause;           /* coming back now would not lose a pass */
+    uint32_t looks;
+    uint32_t pass_cycle;
+    uint64_t pass_count;      /* of slabs */
+    uint64_t pass_done;       /* slabs that the pass of this phase has visited */
 } sho_helper;
 
-/* Is the cycle still in the phase that the helper works on? */
-SHO_INLINE bool sho_helper_goes_on(const sho_helper *h)
+/* Is the cycle still in the phase that the helper works on, and the helper to go on with it? */
+SHO_INLINE bool sho_helper_goes_on(sho_helper *h)
 {
     uint64_t gc = sho_load_acquire(&h->region->sb->gc);
     return SHM_GC_CYCLE(gc) == SHM_GC_CYCLE(h->gc) && SHM_GC_PHASE(gc) == SHM_GC_PHASE(h->gc) &&
-           (h->stop == NULL || !atomic_load_explicit(h->stop, memory_order_relaxed));
+           (h->stop == NULL || !atomic_load_explicit(h->stop, memory_order_relaxed)) &&
+           (h->pause_ns == 0 || !h->may_pause || (++h->looks & 63) != 0 || sho_monotonic_ns() < h->pause_ns);
 }
 
-/* Calls visit for each slab, once around from the helper's first one. False if the phase was over before. */
+/* Calls visit for each slab, once around from the helper's first one, or goes on where it came back for a pause. False if the
+ * phase was over, or the helper is to come back, before the end. */
 bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, void *arg), void *arg);
 
 /* ARM and ROOTS (roots.c): the whole of it. */
@@ -43,8 +51,8 @@ bool sho_cycle_mark(sho_helper *h);
 /* KILL (kill.c): true when all condemned heads are out of use. */
 bool sho_cycle_kill(sho_helper *h);
 
-/* Helps the cycle that is under way to its end, or until the helper is told to stop. 0, ETIMEOUT, EINTR. */
-int sho_cycle_help(sho_helper *h);
+/* Helps the cycle that is under way to its end, or until the helper is told to stop or to come back. */
+void sho_cycle_help(sho_helper *h);
 
 /* Begins one if none is under way. The number of the one that is. */
 uint32_t sho_cycle_begin(sho_region *region);

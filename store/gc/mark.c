@@ -20,17 +20,15 @@ bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, 
 {
     uint64_t begin = h->region->data_off >> SHM_SLAB_SHIFT;
     uint64_t end = sho_region_slab_count(h->region);
-    uint64_t first = h->first_slab >= begin && h->first_slab < end ? h->first_slab : begin;
-    for (uint64_t i = first; i < end; i++) {
+    if (h->pass_done == 0)
+        h->pass_count = end > begin ? end - begin : 0; /* younger slabs hold nothing white */
+    for (; h->pass_done < h->pass_count; h->pass_done++) {
         if (!sho_helper_goes_on(h))
             return false;
-        visit(h, i, arg);
+        visit(h, begin + (h->first_slab + h->pass_done) % h->pass_count, arg);
     }
-    for (uint64_t i = begin; i < first; i++) {
-        if (!sho_helper_goes_on(h))
-            return false;
-        visit(h, i, arg);
-    }
+    h->pass_done = 0;
+    h->may_pause = false; /* what the pass has shown counts */
     return sho_helper_goes_on(h);
 }
 
@@ -125,7 +123,7 @@ static void mark_slab(sho_helper *h, uint64_t slab, void *arg)
         for (uint64_t gray = bits & ~(bits >> 1) & SHO_MARK_GRAY_BITS; gray != 0; gray &= gray - 1) {
             unsigned index = first + (unsigned)__builtin_ctzll(gray) / 2;
             sho_block block = {.slab = slab, .index = index, .is_node = true};
-            *found = true;
+            *found = h->may_pause = true;
             if (index < info.block_count && sho_mark_get(h->region, h->shader.cycle, block) == SHO_GRAY)
                 scan(h, block, (slab << SHM_SLAB_SHIFT) + (uint64_t)index * info.block_bytes);
             drain(h);
@@ -147,8 +145,9 @@ bool sho_cycle_mark(sho_helper *h)
 {
     h->shader.gray = push;
     h->shader.arg = h;
-    drain(h);
     for (;;) {
+        h->pass_done = 0;
+        h->may_pause = false;
         /* From here on whoever takes an object by its id alone counts the pass up, and this one ends nothing. */
         uint64_t gc = sho_load_acquire(&h->region->sb->gc);
         bool found = false;
@@ -160,6 +159,9 @@ bool sho_cycle_mark(sho_helper *h)
             h->gc = gc;
             return true;
         }
+        h->may_pause = true;
+        if (!sho_helper_goes_on(h))
+            return false;
         if (!found) /* others are at it, with nothing that can be seen from outside */
             nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
     }
@@ -217,5 +219,6 @@ static void kill_slab(sho_helper *h, uint64_t slab, void *arg)
 bool sho_cycle_kill(sho_helper *h)
 {
     struct kill k = {0};
+    h->may_pause = true;
     return sho_helper_pass(h, kill_slab, &k) && k.rc == 0;
 }

@@ -94,6 +94,7 @@ struct sho_session {
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
     uint32_t wake_seen;
     bool mapped;     /* `map` holds all entries */
+    bool bare;       /* its thread knows nothing of the language runtime, or has let go of it already: no hooks */
     bool made_room;  /* this operation has had a collection made already, for room */
     bool leaf;       /* sho_op_leaf() of this operation */
     bool boxes;      /* it has read a box */
@@ -160,11 +161,11 @@ void sho_slot_release(struct shm_slot *slot);
 /* Around waits: lets the language runtime run. */
 SHO_INLINE void *sho_wait_enter(const sho_session *s)
 {
-    return s->store->wait_enter != NULL ? s->store->wait_enter() : NULL;
+    return s->store->wait_enter != NULL && !s->bare ? s->store->wait_enter() : NULL;
 }
 SHO_INLINE void sho_wait_leave(const sho_session *s, void *token)
 {
-    if (s->store->wait_leave != NULL)
+    if (s->store->wait_leave != NULL && !s->bare)
         s->store->wait_leave(token);
 }
 

@@ -79,7 +79,7 @@ static void futex_wait(sho_session *s, uint64_t ns)
 
 int sho_sleep_interrupted(const sho_session *s)
 {
-    if (s->store->wait_interrupted != NULL && s->store->wait_interrupted())
+    if (s->store->wait_interrupted != NULL && !s->bare && s->store->wait_interrupted())
         return sho_error(SHOBJ_EINTR, "%s: interrupted by a signal while waiting", s->region->path);
     return 0;
 }
