@@ -47,22 +47,17 @@ uint32_t sho_cycle_begin(sho_region *region)
 
 /* ------------------------------------------------------------------------------------------ sweep */
 
-struct sweep {
-    uint64_t busy;
-    bool late;
-};
-
 static void sweep_slab(sho_helper *h, uint64_t slab, void *arg)
 {
-    struct sweep *sweep = arg;
+    bool *late = arg;
     struct shm_superblock *sb = h->region->sb;
     sho_sweep_count count = {0};
     switch (sho_slab_sweep(&h->s->heap, slab, h->gc, &count)) {
     case SHO_SWEPT_BUSY:
-        sweep->busy++;
+        h->pass_busy++;
         break;
     case SHO_SWEPT_LATE:
-        sweep->late = true;
+        *late = true;
         break;
     default:
         break;
@@ -80,12 +75,12 @@ static bool sweep_all(sho_helper *h, uint64_t *ret_held)
 {
     uint64_t began = sho_monotonic_ns();
     for (uint64_t pause = BUSY_PAUSE_NS;; pause = pause < BUSY_PAUSE_NS_MAX ? 2 * pause : pause) {
-        struct sweep sweep = {0};
+        bool late = false;
         h->may_pause = true;
-        if (!sho_helper_pass(h, sweep_slab, &sweep) || sweep.late)
+        if (!sho_helper_pass(h, sweep_slab, &late) || late)
             return false;
-        if (sweep.busy == 0 || sho_monotonic_ns() - began > BUSY_NS) {
-            *ret_held = sweep.busy;
+        if (h->pass_busy == 0 || sho_monotonic_ns() - began > BUSY_NS) {
+            *ret_held = h->pass_busy;
             return true;
         }
         nanosleep(&(struct timespec){.tv_nsec = (long)pause}, NULL);

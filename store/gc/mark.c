@@ -20,8 +20,10 @@ bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, 
 {
     uint64_t begin = h->region->data_off >> SHM_SLAB_SHIFT;
     uint64_t end = sho_region_slab_count(h->region);
-    if (h->pass_done == 0)
+    if (h->pass_done == 0) {
+        h->pass_busy = 0;
         h->pass_count = end > begin ? end - begin : 0; /* younger slabs hold nothing white */
+    }
     for (; h->pass_done < h->pass_count; h->pass_done++) {
         if (!sho_helper_goes_on(h))
             return false;
