@@ -153,12 +153,9 @@ void sho_log_truncate(sho_session *s, sho_log_pos end)
     sho_store_release(&s->slot->log_end, pack(end));
 }
 
-/* Gives all segments behind the first one of the chain back. */
-static SHO_COLD void segments_trim(sho_session *s)
+/* Gives the segments back that a link leads to. */
+static SHO_COLD void segments_give(sho_session *s, sho_word *link)
 {
-    sho_word *link = segment_link(s, 1);
-    if (link == NULL)
-        return;
     uint64_t off;
     uint32_t bytes;
     struct shm_log_segment *segment;
@@ -180,9 +177,16 @@ void sho_log_reset(sho_session *s)
     sho_store_release(&s->slot->log_end, 0);
     if (SHO_UNLIKELY(segment != 0)) {
         s->segment_records = NULL;
-        if (segment >= 2)
-            segments_trim(s);
+        sho_word *link = segment >= 2 ? segment_link(s, 1) : NULL;
+        if (link != NULL)
+            segments_give(s, link); /* one is kept, for the next transaction like this one */
     }
+}
+
+void sho_log_close(sho_session *s)
+{
+    if (sho_load(&s->slot->log_next) != 0)
+        segments_give(s, &s->slot->log_next);
 }
 
 /* ------------------------------------------------------------------------------------------ walking */

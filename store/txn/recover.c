@@ -111,6 +111,7 @@ static void forget_blocks(struct shm_slot *slot)
 {
     sho_store(&slot->hold_count, 0);
     sho_store(&slot->holds_more, 0);
+    sho_store(&slot->log_next, 0);
     sho_store(&slot->taking, 0);
     sho_store(&slot->freeing, 0);
     sho_store_release(&slot->sweeping, 0);

@@ -134,6 +134,7 @@ static void session_end(sho_session *s, bool touch_heap)
     if (touch_heap && s->slot != NULL) {
         sho_txn_abort_all(s);
         sho_hold_drop(s);
+        sho_log_close(s);
         sho_heap_close(&s->heap);
         sho_slot_release(s->slot);
     }

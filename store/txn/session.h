@@ -267,6 +267,9 @@ void sho_log_truncate(sho_session *s, sho_log_pos end);
 /* Empties the log: nothing in it matters any more. */
 void sho_log_reset(sho_session *s);
 
+/* The session ends: what its log has taken besides goes back. */
+void sho_log_close(sho_session *s);
+
 /* A walk over the complete records of a slot's log between two positions; safe on damaged and on changing logs. */
 typedef struct sho_log_walk {
     sho_region *region;
