@@ -236,7 +236,7 @@ static int obtain_slabs(sho_region *region, uint64_t count, uint64_t first_state
     }
 }
 
-#define COLLECT_LEAST (4ULL << 20)
+#define COLLECT_LEAST (2ULL << 20)
 
 /* Free blocks of a slab are this session's now. */
 static void count_allocated(sho_region *region, uint64_t bytes)

@@ -355,7 +355,7 @@ SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid);
 SHOBJ_API int shobj_collect(shobj_store *store, unsigned threads);
 
 /* The heap's growth, in percent of what the last collection has left, that starts the next one: kept in the heap; 0: the
- * default (25); UINT32_MAX: none starts by itself. */
+ * default (20); UINT32_MAX: none starts by itself. */
 SHOBJ_API void shobj_gc_growth(shobj_store *store, unsigned percent);
 
 /* Dicts: insertion-ordered; keys are any value but objects; equal keys (1, 1.0, True) are one key. ENOTFOUND: no such

@@ -826,7 +826,6 @@ bool sho_op_again_slow(sho_session *s, int *rc)
         s->moved |= s->announced > 1;
         if (s->depth > 0) {
             sho_barrier_operation(s);
-            sho_collection_ask(s);
             return false;
         }
         *rc = sho_commit(s);

@@ -118,6 +118,7 @@ static void session_free(sho_session *s)
     free(s->ends);
     sho_deferred_truncate(s, 0);
     free(s->deferred);
+    sho_helper_free(s->helper);
     free(s);
 }
 

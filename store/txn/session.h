@@ -94,6 +94,7 @@ struct sho_session {
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
     uint32_t wake_seen;
     bool mapped;     /* `map` holds all entries */
+    struct sho_helper *helper; /* for the moments in which it helps a collection along; NULL: not yet */
     bool bare;       /* its thread knows nothing of the language runtime, or has let go of it already: no hooks */
     bool made_room;  /* this operation has had a collection made already, for room */
     bool leaf;       /* sho_op_leaf() of this operation */
@@ -213,8 +214,10 @@ SHO_INLINE void sho_barrier_operation(sho_session *s)
         sho_barrier_log_slow(s, gc);
 }
 
-/* It is time to look whether a collection is due: in the background (gc/background.c). */
+/* It is time to look whether a collection is due, in the background; or if one is under way that does not keep up, to help it for a
+ * moment (gc/background.c). Between operations, outside of transactions. */
 void sho_collection_wanted(sho_session *s);
+void sho_helper_free(struct sho_helper *helper);
 SHO_INLINE void sho_collection_ask(sho_session *s)
 {
     if (SHO_UNLIKELY(atomic_load_explicit(&s->region->wants_collection, memory_order_relaxed)))

@@ -267,6 +267,7 @@ SHOBJ_API int shobj_txn_commit(shobj_store *store)
     else
         end_row(s);
     txn_end(s);
+    sho_collection_ask(s);
     if (SHO_UNLIKELY(s->end_count > 0))
         call_ends(s, store, 0, rc == 0);
     return rc;
