@@ -180,6 +180,9 @@ static int check_superblock(sho_region *region, const struct shm_superblock *sb,
         return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock's sizes contradict each other; restore the file",
                          path);
     uint64_t slabs = sho_load(&sb->slab_count);
+    if (slabs < sb->data_off >> SHM_SLAB_SHIFT)
+        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock counts fewer slabs than its tables take; repair it (shobj "
+                         "check --repair), or restore it", path);
     if (slabs > sb->max_bytes >> SHM_SLAB_SHIFT || slabs << SHM_SLAB_SHIFT > file_bytes ||
         file_bytes <= sb->data_off)
         return sho_error(SHOBJ_ECORRUPT,

@@ -235,6 +235,9 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
  * EINTR, or ECORRUPT (the lock names an attempt that its slot has left). */
 int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock, struct shm_write **ret_through);
 
+/* Does the node carry a lock that nobody can be under way with? */
+bool sho_lock_is_nobodys(sho_session *s, struct shm_node *node);
+
 /* How long to sleep before looking again whether the one that is waited for has died, after so long a wait. Its getting on
  * wakes at once; only death is not told. */
 SHO_INLINE uint64_t sho_probe_ns(uint64_t waited)
