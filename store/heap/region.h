@@ -6,6 +6,8 @@
 
 #include "heap/layout.h"
 
+#define SHO_MAX_BYTES_LIMIT (1ULL << 46)
+
 typedef struct sho_region {
     uint8_t *base;
     struct shm_superblock *sb;
@@ -32,6 +34,9 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
 int sho_region_publish(sho_region *region, uint64_t root_oid);
 
 void sho_region_close(sho_region *region); /* unmaps; an unpublished file disappears. Takes NULL */
+
+/* What the superblock's checksum is to be. */
+uint64_t sho_region_checksum(const struct shm_superblock *sb);
 
 /* Opens the region's file anew: a description of its own, for locks. -1 with errno. */
 int sho_region_reopen(const sho_region *region);

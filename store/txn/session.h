@@ -147,6 +147,9 @@ void sho_global_unlock(void);
 /* With the global mutex held: ends all sessions of a store, of whatever thread. */
 void sho_sessions_close(shobj_store *store);
 
+/* Gives the memory of returned values back. */
+void sho_values_free(sho_session *s);
+
 /* Ends every session's private hold and leaves the slot free; the log has been undone. */
 void sho_slot_release(struct shm_slot *slot);
 
@@ -334,6 +337,9 @@ SHO_INLINE bool sho_elder_other(const sho_session *s)
 
 /* Recovers a process if it is dead. 1: done, 0: it is alive, negative: error. */
 int sho_recover_process(sho_region *region, unsigned process);
+
+/* Recovers all processes, which the caller knows to be dead (it has all their locks). */
+void sho_recover_known_dead(sho_region *region);
 
 /* Recovers all dead processes; their number. */
 unsigned sho_recover_all(sho_region *region);

@@ -7,7 +7,8 @@
  *
  * A child must end by itself within ten seconds, with exit code 0. Everything about a case follows from its seed: the
  * shape, the damage, the mode, the calls. A quarter only reads; a tenth of those may not write the file at all (if this
- * runs as root). Undamaged heaps of each shape come first: with them every call must succeed, and the check find nothing.
+ * runs as root). A quarter is repaired, and then has to be as sound as any. Undamaged heaps of each shape come first: with them
+ * every call must succeed, the check find nothing, and the repair change nothing.
  */
 #include "damage.h"
 
@@ -89,7 +90,9 @@ static struct plan plan_of(uint64_t seed)
 {
     struct plan plan = {.choices = {.state = seed * 0x9e3779b97f4a7c15u}};
     plan.shape = (unsigned)choose(&plan.choices, SHAPE_COUNT);
-    plan.mode = choose(&plan.choices, 4) == 0 ? EXERCISE_READ : EXERCISE_WRITE;
+    plan.mode = (enum exercise_mode)choose(&plan.choices, 4);
+    if (plan.mode > EXERCISE_REPAIR)
+        plan.mode = EXERCISE_WRITE;
     plan.as_nobody = plan.mode == EXERCISE_READ && choose(&plan.choices, 10) == 0 && geteuid() == 0;
     return plan;
 }
@@ -147,8 +150,9 @@ static bool run(uint64_t seed, struct plan *plan)
         printf("damage: it died by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
     else
         printf("damage: exit code %d\n", WEXITSTATUS(status));
-    printf("  shape %s, for %s%s; again: damage --describe %" PRIu64 "\n", shape_name(plan->shape),
-           plan->mode == EXERCISE_READ ? "reading" : "writing", plan->as_nobody ? " without permission" : "", seed);
+    static const char *const modes[] = {"for reading", "for writing", "to be repaired"};
+    printf("  shape %s, %s%s; again: damage --describe %" PRIu64 "\n", shape_name(plan->shape), modes[plan->mode],
+           plan->as_nobody ? " without permission" : "", seed);
     fflush(stdout);
     return false;
 }
@@ -157,7 +161,7 @@ static unsigned run_sound(void)
 {
     unsigned failed = 0;
     for (unsigned shape = 0; shape < SHAPE_COUNT; shape++)
-        for (int mode = EXERCISE_READ; mode <= EXERCISE_WRITE; mode++) {
+        for (int mode = EXERCISE_READ; mode <= EXERCISE_REPAIR; mode++) {
             struct plan plan = {.shape = shape, .mode = (enum exercise_mode)mode};
             failed += !run(0, &plan);
         }

@@ -162,13 +162,15 @@ static void walk(struct exercise *e)
 }
 
 struct sink {
-    uint64_t bytes;
+    uint64_t bytes, hash;
 };
 
 static int swallow(const char *text, size_t bytes, void *arg)
 {
     struct sink *sink = arg;
     sink->bytes += bytes;
+    for (size_t i = 0; i < bytes; i++)
+        sink->hash = (sink->hash ^ (uint8_t)text[i]) * 0x100000001b3u;
     return memchr(text, '\0', bytes) != NULL ? 1 : sink->bytes > TEXT_BYTES_MAX ? 2 : 0;
 }
 
@@ -374,17 +376,46 @@ static bool open_store(struct exercise *e, const char *path, enum exercise_mode 
     return true;
 }
 
+/* What the whole store's text hashes to; 0 if it can't be had. */
+static uint64_t fingerprint(struct exercise *e, const char *path)
+{
+    struct sink sink = {.hash = 1};
+    if (!open_store(e, path, EXERCISE_READ))
+        return 0;
+    const shobj_value root = {.type = SHOBJ_OBJECT, .kind = SHOBJ_KIND_DICT, .oid = shobj_root(e->store)};
+    int rc = shobj_render(e->store, &root, SHOBJ_FORM_DUMP, 0, 0, swallow, &sink);
+    shobj_close(e->store);
+    return rc == 0 || rc == 2 ? sink.hash : 0;
+}
+
+/* Repairs the heap. False: it is beyond that, which only damage to what tells its sizes is. */
+static bool repair(struct exercise *e, const char *path)
+{
+    static const shobj_repair_options options;
+    uint64_t lost = 0, before = e->is_sound ? fingerprint(e, path) : 0;
+    int rc = shobj_repair(path, &options, count_problem, &e->sum, &lost);
+    if (rc == SHOBJ_EFORMAT || rc == SHOBJ_ECORRUPT)
+        return false;
+    if (rc != 0)
+        blame(e, "shobj_repair", "it failed", rc);
+    if (e->is_sound && (lost != 0 || fingerprint(e, path) != before))
+        blame(e, "shobj_repair", "a sound heap has other contents than before", (int)lost);
+    e->is_sound = true;
+    return e->wrong == NULL;
+}
+
 const char *exercise(const char *path, enum exercise_mode mode, uint64_t seed, unsigned changes, bool is_sound)
 {
     struct exercise e = {.choices = {.state = seed}, .is_sound = is_sound};
+    if (mode == EXERCISE_REPAIR && !repair(&e, path))
+        return e.wrong;
     if (!open_store(&e, path, mode))
         return e.wrong;
-    bool checks_first = choose(&e.choices, 2);
-    if (checks_first)
+    if (mode == EXERCISE_REPAIR || choose(&e.choices, 2))
         look(&e);
     walk(&e);
     render(&e);
-    if (mode == EXERCISE_WRITE) {
+    if (mode != EXERCISE_READ) {
         for (unsigned i = 0; i < changes; i++)
             change_one(&e);
         for (unsigned i = 0; i < changes / 10; i++)
