@@ -1,8 +1,9 @@
 /*
  * salvage.c: a damaged heap file in private memory, to take out what can be read.
  *
- * The mapping is private: what is mended in it never reaches the file. Of the superblock the magic number, or what else
- * says that this is a heap of this layout, must be right; the sizes are taken from wherever two places agree:
+ * The mapping is private: what is mended in it never reaches the file. That it is a heap of this layout must be told by the
+ * magic number, by the layout's version and size beside it, or by the marks of the tables' slabs in the directory; the
+ * sizes are taken from wherever two places agree:
  *
  *   the superblock     max_bytes, and data_off that follows from it
  *   the directory      the slabs of the tables come first and are marked, so that their number gives data_off
@@ -108,8 +109,9 @@ int sho_region_salvage(const char *path, sho_region **ret_region)
     region->dev = st.st_dev;
     region->ino = st.st_ino;
     ssize_t n = S_ISREG(st.st_mode) ? pread(region->fd, &sb, sizeof(sb), 0) : 0;
+    bool names_layout = sb.layout_version == SHM_LAYOUT_VERSION && sb.header_bytes == sizeof(sb);
     if (n < (ssize_t)sizeof(sb) ||
-        (sb.magic != SHM_MAGIC && (sb.layout_version != SHM_LAYOUT_VERSION || sb.header_bytes != sizeof(sb))))
+        (sb.magic != SHM_MAGIC && !names_layout && marked_data_off(region->fd, (uint64_t)st.st_size) == 0))
         rc = refuse(path, SHOBJ_EFORMAT, "not a shobj heap file; give the path of a store");
     else if (sb.layout_version != SHM_LAYOUT_VERSION && sb.header_bytes == sizeof(sb) && sb.checksum == sho_region_checksum(&sb))
         rc = refuse(path, SHOBJ_EVERSION, "a heap of another layout version, and whole; use a matching release of shobj");
