@@ -26,7 +26,6 @@
 #include <unistd.h>
 
 #define SECONDS_MAX 10
-#define CHANGES 120
 #define ADDRESSES_MAX (3ULL << 30)
 #define NOBODY 65534
 
@@ -45,6 +44,7 @@ static struct image images[SHAPE_COUNT];
 static char folder[64];
 static char path[128];
 static bool describes;
+static const struct effort effort = {.changes = 120, .values = 20000, .text_bytes = 2u << 20};
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -122,7 +122,7 @@ __attribute__((noreturn)) static void child(const struct plan *plan, uint64_t se
     if (plan->as_nobody && setresuid(NOBODY, NOBODY, NOBODY) < 0)
         die("setresuid");
     alarm(SECONDS_MAX);
-    const char *wrong = exercise(path, plan->mode, seed, CHANGES, seed == 0);
+    const char *wrong = exercise(path, plan->mode, seed, &effort, seed == 0);
     if (wrong != NULL)
         printf("damage: %s\n", wrong);
     fflush(stdout);

@@ -59,8 +59,14 @@ void recipe_apply(struct choices *choices, struct image *image, void (*describe)
 
 enum exercise_mode { EXERCISE_READ, EXERCISE_WRITE, EXERCISE_REPAIR };
 
-/* All calls on the heap file at path. NULL: each of them ended as the header says; else what did not. Changes it `changes`
- * times. REPAIR: repairs it first; from then on it is sound, and if it was before it must have the same contents. */
-const char *exercise(const char *path, enum exercise_mode mode, uint64_t seed, unsigned changes, bool is_sound);
+struct effort {
+    unsigned changes;    /* to make */
+    unsigned values;     /* to visit on a walk, at most */
+    unsigned text_bytes; /* of a rendering to look at */
+};
+
+/* All calls on the heap file at path. NULL: each of them ended as the header says; else what did not. REPAIR: repairs it
+ * first; from then on it is sound, and if it was before it must have the same contents. */
+const char *exercise(const char *path, enum exercise_mode mode, uint64_t seed, const struct effort *effort, bool is_sound);
 
 #endif

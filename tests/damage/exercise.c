@@ -13,13 +13,12 @@
 #include <time.h>
 
 #define OBJECTS_MAX 256u
-#define VALUES_MAX 20000u
-#define TEXT_BYTES_MAX (2u << 20)
 #define BATCH 32u
 #define PATIENCE_NS 1000000000
 
 struct exercise {
     shobj_store *store;
+    const struct effort *effort;
     struct choices choices;
     bool is_sound;
     const char *wrong;
@@ -112,12 +111,13 @@ static void walk_dict(struct exercise *e, shobj_oid dict, bool reverse)
             read_value(e, &items[i].key);
             read_value(e, &items[i].value);
         }
-        /* The key is used before its memory is: the call that returns a value comes last. */
         if (CALL(e, shobj_key_init, e->store, &items[0].key, &key) == 0) {
-            CALL(e, shobj_dict_has, e->store, dict, &key, &has);
             char step[64];
+            CALL(e, shobj_dict_has, e->store, dict, &key, &has);
             shobj_path_step(&items[0].key, step, sizeof(step));
-            if (CALL(e, shobj_dict_get, e->store, dict, &key, &value) == 0)
+            /* A call that returns values takes back the memory of those before, also of a key. */
+            bool in_place = items[0].key.type <= SHOBJ_INT || items[0].key.type == SHOBJ_FLOAT;
+            if (in_place && CALL(e, shobj_dict_get, e->store, dict, &key, &value) == 0)
                 read_value(e, &value);
         }
     }
@@ -148,7 +148,7 @@ static void walk(struct exercise *e)
 {
     const shobj_value root = {.type = SHOBJ_OBJECT, .kind = SHOBJ_KIND_DICT, .oid = shobj_root(e->store)};
     e->object_count = 0;
-    e->values_left = VALUES_MAX;
+    e->values_left = e->effort->values;
     read_value(e, &root);
     for (unsigned i = 0; i < e->object_count && e->values_left > 0; i++) {
         enum shobj_kind kind;
@@ -162,7 +162,7 @@ static void walk(struct exercise *e)
 }
 
 struct sink {
-    uint64_t bytes, hash;
+    uint64_t bytes, bytes_max, hash;
 };
 
 static int swallow(const char *text, size_t bytes, void *arg)
@@ -171,7 +171,7 @@ static int swallow(const char *text, size_t bytes, void *arg)
     sink->bytes += bytes;
     for (size_t i = 0; i < bytes; i++)
         sink->hash = (sink->hash ^ (uint8_t)text[i]) * 0x100000001b3u;
-    return memchr(text, '\0', bytes) != NULL ? 1 : sink->bytes > TEXT_BYTES_MAX ? 2 : 0;
+    return memchr(text, '\0', bytes) != NULL ? 1 : sink->bytes > sink->bytes_max ? 2 : 0;
 }
 
 static void render(struct exercise *e)
@@ -179,7 +179,7 @@ static void render(struct exercise *e)
     static const enum shobj_form forms[] = {SHOBJ_FORM_LITERAL, SHOBJ_FORM_JSON, SHOBJ_FORM_DUMP};
     const shobj_value root = {.type = SHOBJ_OBJECT, .kind = SHOBJ_KIND_DICT, .oid = shobj_root(e->store)};
     for (unsigned i = 0; i < 3; i++) {
-        struct sink sink = {0};
+        struct sink sink = {.bytes_max = e->effort->text_bytes};
         unsigned depth = choose(&e->choices, 2) ? 0 : 3;
         int rc = shobj_render(e->store, &root, forms[i], i, depth, swallow, &sink);
         if (rc == 1)
@@ -379,7 +379,7 @@ static bool open_store(struct exercise *e, const char *path, enum exercise_mode 
 /* What the whole store's text hashes to; 0 if it can't be had. */
 static uint64_t fingerprint(struct exercise *e, const char *path)
 {
-    struct sink sink = {.hash = 1};
+    struct sink sink = {.hash = 1, .bytes_max = e->effort->text_bytes};
     if (!open_store(e, path, EXERCISE_READ))
         return 0;
     const shobj_value root = {.type = SHOBJ_OBJECT, .kind = SHOBJ_KIND_DICT, .oid = shobj_root(e->store)};
@@ -388,13 +388,13 @@ static uint64_t fingerprint(struct exercise *e, const char *path)
     return rc == 0 || rc == 2 ? sink.hash : 0;
 }
 
-/* Repairs the heap. False: it is beyond that, which only damage to what tells its sizes is. */
+/* Repairs the heap. False: it is beyond that, which only damage to what tells its layout and sizes is. */
 static bool repair(struct exercise *e, const char *path)
 {
     static const shobj_repair_options options;
     uint64_t lost = 0, before = e->is_sound ? fingerprint(e, path) : 0;
     int rc = shobj_repair(path, &options, count_problem, &e->sum, &lost);
-    if (rc == SHOBJ_EFORMAT || rc == SHOBJ_ECORRUPT)
+    if (!e->is_sound && (rc == SHOBJ_EFORMAT || rc == SHOBJ_EVERSION || rc == SHOBJ_ECORRUPT))
         return false;
     if (rc != 0)
         blame(e, "shobj_repair", "it failed", rc);
@@ -404,9 +404,9 @@ static bool repair(struct exercise *e, const char *path)
     return e->wrong == NULL;
 }
 
-const char *exercise(const char *path, enum exercise_mode mode, uint64_t seed, unsigned changes, bool is_sound)
+const char *exercise(const char *path, enum exercise_mode mode, uint64_t seed, const struct effort *effort, bool is_sound)
 {
-    struct exercise e = {.choices = {.state = seed}, .is_sound = is_sound};
+    struct exercise e = {.effort = effort, .choices = {.state = seed}, .is_sound = is_sound};
     if (mode == EXERCISE_REPAIR && !repair(&e, path))
         return e.wrong;
     if (!open_store(&e, path, mode))
@@ -416,9 +416,9 @@ const char *exercise(const char *path, enum exercise_mode mode, uint64_t seed, u
     walk(&e);
     render(&e);
     if (mode != EXERCISE_READ) {
-        for (unsigned i = 0; i < changes; i++)
+        for (unsigned i = 0; i < effort->changes; i++)
             change_one(&e);
-        for (unsigned i = 0; i < changes / 10; i++)
+        for (unsigned i = 0; i < effort->changes / 10; i++)
             change_in_transaction(&e);
         unsigned reaped;
         CALL(&e, shobj_reap, e.store, &reaped);
