@@ -261,6 +261,20 @@ SHOBJ_API int shobj_reap(shobj_store *store, unsigned *ret_count);
 SHOBJ_API int shobj_check(shobj_store *store, void (*report)(const char *line, void *arg), void *arg,
                           uint64_t *ret_problem_count);
 
+typedef struct shobj_repair_options {
+    const char *output; /* a path (with a '/') for the repaired heap: the store stays as it is. NULL: it takes the store's name */
+    const char *backup; /* keeps the damaged file under this path. NULL: it is removed */
+} shobj_repair_options;
+
+/* Makes a whole heap of a damaged one: copies all that can be read, from the root on, into a new file with the same uuid
+ * and max_size, and puts it in the place of the old one at one instant. Also for stores that can't be opened any more: their
+ * superblock fails, they were cut, or in use when the machine went down. Objects get new ids. Calls `report` (may be
+ * NULL) with one line per loss; an element of a list that is lost becomes None, a dict's key goes with its value. If
+ * anything was lost, objects that nothing leads to any more are put into the root's "lost+found". options NULL:
+ * defaults. EBUSY while any process has the store open; what else shobj_open() and a full disk have. */
+SHOBJ_API int shobj_repair(const char *name, const shobj_repair_options *options,
+                           void (*report)(const char *line, void *arg), void *arg, uint64_t *ret_lost_count);
+
 /* ---------------------------------------------------------------------------------------------- transactions
  *
  * One thread has at most one transaction open. Blocks inside it are savepoints: undoing one takes back what it changed;

@@ -154,6 +154,13 @@ int sho_recover_process(sho_region *region, unsigned process)
     return 1;
 }
 
+void sho_recover_known_dead(sho_region *region)
+{
+    for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
+        if (sho_process_is_live(region, i))
+            recover_locked(region, i);
+}
+
 unsigned sho_recover_all(sho_region *region)
 {
     unsigned count = 0;

@@ -156,6 +156,9 @@ void sho_global_unlock(void);
 /* With the global mutex held: ends all sessions of a store, of whatever thread. */
 void sho_sessions_close(shobj_store *store);
 
+/* Gives the memory of returned values back. */
+void sho_values_free(sho_session *s);
+
 /* Ends every session's private hold and leaves the slot free; the log has been undone. */
 void sho_slot_release(struct shm_slot *slot);
 
@@ -335,6 +338,9 @@ void sho_write_release(sho_region *region, struct shm_write *write, uint64_t loc
  * EINTR, or ECORRUPT (the lock names an attempt that its slot has left). */
 int sho_wait_lock(sho_session *s, struct shm_node *node, uint64_t lock, struct shm_write **ret_through);
 
+/* Does the node carry a lock that nobody can be under way with? */
+bool sho_lock_is_nobodys(sho_session *s, struct shm_node *node);
+
 /* How long to sleep before looking again whether the one that is waited for has died, after so long a wait. Its getting on
  * wakes at once; only death is not told. */
 SHO_INLINE uint64_t sho_probe_ns(uint64_t waited)
@@ -422,6 +428,9 @@ SHO_INLINE bool sho_elder_other(const sho_session *s)
 
 /* Recovers a process if it is dead. 1: done, 0: it is alive, negative: error. */
 int sho_recover_process(sho_region *region, unsigned process);
+
+/* Recovers all processes, which the caller knows to be dead (it has all their locks). */
+void sho_recover_known_dead(sho_region *region);
 
 /* Recovers all dead processes; their number. */
 unsigned sho_recover_all(sho_region *region);
