@@ -6,6 +6,7 @@
  *   8 KiB      wait buckets, one word each: who sleeps until a node changes
  *   12 KiB     process records, 64 bytes each
  *   44 KiB     session slots, one page each: state, owner's words, the first part of the log
+ *   past_off   what recent commits have overwritten, 256 bytes each (backed when somebody asks for it)
  *   dir_off    slab directory, 64 bytes per 64 KiB slab of max_size (sparse; backed as the file grows)
  *   data_off   slabs
  *
@@ -22,7 +23,7 @@
 #include "base/base.h"
 
 #define SHM_MAGIC 0x316a626f68730a89ULL /* 89 'LF' "shobj1", little-endian */
-#define SHM_LAYOUT_VERSION 2u
+#define SHM_LAYOUT_VERSION 3u
 
 #define SHM_PAGE_BYTES 4096u
 #define SHM_SLAB_SHIFT 16u
@@ -35,7 +36,9 @@
 #define SHM_BUCKET_COUNT 512u
 #define SHM_PROCESS_OFF (SHM_BUCKET_OFF + SHM_BUCKET_COUNT * 8u)
 #define SHM_SLOT_OFF (SHM_PROCESS_OFF + SHM_PROCESS_MAX * 64u)
-#define SHM_DIR_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_PAGE_BYTES)
+#define SHM_PAST_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_PAGE_BYTES)
+#define SHM_PAST_CELLS 2048u
+#define SHM_DIR_OFF (SHM_PAST_OFF + SHM_PAST_CELLS * 256u)
 
 /* ------------------------------------------------------------------------------------------ superblock */
 
@@ -63,6 +66,7 @@ struct shm_superblock {
     sho_word recoveries;
     sho_word collections;
     sho_word elder; /* who has the right of way: ticket << 16 | slot + 1; 0: nobody */
+    sho_word past_until; /* commits up to this version leave what they overwrite in their cells; 0: nobody ever asked */
 
     /* The commit clock, alone on its line. */
     _Alignas(64) sho_word clock;
@@ -170,6 +174,15 @@ struct shm_write {
     sho_word words[];
 };
 #define SHM_WRITE_FREES 1ULL
+
+/* What one commit has overwritten (txn/past.c): for each node offset | number of words << 56, base version, mask, header
+ * and the words under the mask; a 0 ends it early. */
+#define SHM_PAST_WORDS 31u
+struct shm_past {
+    sho_word version; /* of the commit; bit 0: being written */
+    sho_word words[SHM_PAST_WORDS];
+};
+_Static_assert(sizeof(struct shm_past) == 256, "four cache lines");
 
 struct shm_log_segment {
     sho_word header; /* of the box */

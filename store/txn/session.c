@@ -103,6 +103,7 @@ static void session_free(sho_session *s)
         free(s->values);
         s->values = next;
     }
+    sho_past_end(s, true);
     free(s->o.entries);
     free(s->o.guesses);
     free(s->path);

@@ -360,7 +360,7 @@ static void test_full(void)
     while ((rc = shobj_list_insert(store, m.list, (int64_t)m.count / 2, make(m.next_code, &made))) == 0)
         model_insert(&m, m.count / 2, m.next_code++);
     CHECK_INT(rc, SHOBJ_EFULL);
-    shobj_value values[2 * LIST_LEAF_CELLS];
+    static shobj_value values[SHM_SLAB_BYTES / 16]; /* more blocks than one slab has that is in use already */
     for (size_t i = 0; i < SHO_COUNT_OF(values); i++)
         values[i] = (shobj_value){.type = SHOBJ_BYTES, .data = "a value in a block", .count = 18};
     CHECK_INT(shobj_list_extend(store, m.list, values, SHO_COUNT_OF(values)), SHOBJ_EFULL);
