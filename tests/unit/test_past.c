@@ -326,7 +326,9 @@ static void test_beside_writers(void)
     uint64_t random[2] = {seed, seed + 1};
     for (int i = 0; i < 2; i++)
         CHECK(pthread_create(&writers[i], NULL, move_on, &random[i]) == 0);
-    while (committed < 20000) {
+    const sho_word *clock = &store->region->sb->clock;
+    uint64_t began = sho_load(clock);
+    while (committed < 20000 || sho_load(clock) < began + 20000 * SHM_VERSION_ONE) {
         uint64_t sum;
         begin();
         int rc = sum_all(&sum);
