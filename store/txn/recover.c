@@ -56,6 +56,8 @@ static void settle_writes(sho_region *region, struct shm_slot *slot, uint64_t lo
     sho_log_walk walk;
     sho_word *record;
     uint64_t wv = sho_load(&slot->wv);
+    if (decided)
+        sho_past_forget(region, wv);
     sho_log_walk_begin(&walk, region, slot, (sho_log_pos){0});
     while ((record = sho_log_walk_next(&walk)) != NULL) {
         if (SHM_RECORD_TYPE(sho_load(record)) != SHM_RECORD_WRITE)

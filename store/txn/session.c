@@ -113,6 +113,7 @@ void sho_values_free(sho_session *s)
 static void session_free(sho_session *s)
 {
     sho_values_free(s);
+    sho_past_end(s, true);
     free(s->o.entries);
     free(s->o.guesses);
     free(s->path);

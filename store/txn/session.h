@@ -68,6 +68,21 @@ typedef struct sho_end {
     unsigned depth; /* of the block that it stands or falls with */
 } sho_end;
 
+/* A node as it was at a snapshot (past.c). */
+struct sho_past {
+    uint64_t version; /* of the node that this was gained from */
+    uint64_t header;
+    uint64_t undone; /* bit i: words[i] is an older one than the node's */
+    uint32_t word_count;
+    sho_word words[SHM_NODE_WORDS_MAX];
+};
+
+typedef struct sho_past_block {
+    struct sho_past_block *next;
+    size_t used;
+    max_align_t data[];
+} sho_past_block;
+
 typedef struct sho_value_block {
     struct sho_value_block *next;
     size_t bytes;
@@ -88,6 +103,10 @@ struct sho_session {
     unsigned depth;  /* open blocks; 0: single operations */
     bool doomed;     /* the transaction can't commit any more */
     bool reading;    /* the transaction may not change anything */
+    bool looks_back; /* it reads what is newer than its snapshot as it was (past.c) */
+    bool looked_back; /* it has done so: its snapshot stays where it is */
+    uint32_t past_executions; /* so many more transactions for reading are to look back */
+    sho_past_block *past_blocks;
     uint32_t failures; /* of transactions in a row */
     uint64_t ticket; /* drawn at the first of them; 0: none */
     uint64_t token;  /* the right of way, while it was taken for this execution; 0: not */
@@ -434,6 +453,27 @@ void sho_recover_known_dead(sho_region *region);
 
 /* Recovers all dead processes; their number. */
 unsigned sho_recover_all(sho_region *region);
+
+/* ------------------------------------------------------------------------------------------ past.c */
+
+/* With the nodes in s->order locked, the commit decided, and nothing stored yet. */
+void sho_past_keep(const sho_session *s, int count, uint64_t wv);
+/* Its committer is dead. */
+void sho_past_forget(const sho_region *region, uint64_t wv);
+/* A transaction for reading has lost: the next ones look back. */
+void sho_past_lost(sho_session *s);
+/* Such a one begins. */
+void sho_past_begin(sho_session *s);
+/* A transaction is over; `all`: the session is. */
+void sho_past_end(sho_session *s, bool all);
+/* The node, whose version is above rv, as it was. *ret_past NULL: that is not known. 0, SHO_RESTART, ENOMEM. */
+int sho_past_read(sho_session *s, struct shm_node *node, sho_past **ret_past);
+
+/* Does somebody want what commit wv overwrites? */
+SHO_INLINE bool sho_past_is_wanted(const sho_session *s, uint64_t wv)
+{
+    return SHO_UNLIKELY(sho_load(&s->region->sb->past_until) >= wv);
+}
 
 /* ------------------------------------------------------------------------------------------ defer.c */
 
