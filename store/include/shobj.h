@@ -355,6 +355,9 @@ SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin);
 #define SHOBJ_PIN_NONE UINT32_MAX /* no pin: shobj_unpin() does nothing */
 SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin);
 
+/* Holds an object as if the thread's last call had returned it: over the commit of the transaction that made it, say. ESTALE, EFULL. */
+SHOBJ_API int shobj_hold(shobj_store *store, shobj_oid oid);
+
 /* Lets go of one object that the thread's last call has returned, or (0) of all. */
 SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid);
 
