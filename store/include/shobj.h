@@ -349,8 +349,8 @@ typedef struct shobj_pins shobj_pins;
 SHOBJ_API int shobj_pins_open(shobj_store *store, shobj_pins **ret_pins);
 /* Drops all its pins. Takes NULL. Not after the store was closed. */
 SHOBJ_API void shobj_pins_close(shobj_pins *pins);
-/* Keeps an object alive until shobj_unpin(). ESTALE: it has gone. EFULL, ENOMEM. On a store whose file this process may not write,
- * nothing is kept: the object may go. */
+/* Keeps an object alive until shobj_unpin(). ESTALE: it has gone. ENOMEM. On a store whose file this process may not write, or
+ * that has no room for a longer table, nothing is kept (SHOBJ_PIN_NONE): the object may go. */
 SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin);
 #define SHOBJ_PIN_NONE UINT32_MAX /* no pin: shobj_unpin() does nothing */
 SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin);
