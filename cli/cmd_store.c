@@ -68,7 +68,7 @@ static size_t list_counters(const shobj_stat *s, counter *ret)
                            {"retries", s->retries, PLAIN},
                            {"elders", s->elders, PLAIN},
                            {"recoveries", s->recoveries, PLAIN},
-                           {"collections", s->collections, PLAIN},
+                           {"collections", s->gc.collections, PLAIN},
                            {"sessions", s->sessions, PLAIN},
                            {"processes", s->processes, PLAIN},
                            {"clock", s->clock, PLAIN},

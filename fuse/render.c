@@ -253,9 +253,11 @@ int content_of_stat(shobj_store *store, content *c)
                  {"retries", stat.retries},
                  {"elders", stat.elders},
                  {"recoveries", stat.recoveries},
-                 {"collections", stat.collections},
+                 {"collections", stat.gc.collections},
                  {"sessions", stat.sessions},
                  {"processes", stat.processes},
+                 {"pins", stat.pins},
+                 {"live_bytes", stat.gc.live_bytes},
                  {"clock", stat.clock},
                  {"layout_version", stat.layout_version},
                  {"created_ns", (uint64_t)stat.created_ns}};

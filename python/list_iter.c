@@ -45,8 +45,8 @@ PyObject *shopy_list_iter_new(Proxy *list, bool reverse)
 
 static void drop_batch(ListIter *iter)
 {
-    while (iter->next < iter->count)
-        Py_CLEAR(iter->values[iter->next++]);
+    for (; iter->next < iter->count; iter->next++)
+        Py_CLEAR(iter->values[iter->next]); /* a macro that may look at its operand more than once */
     iter->next = iter->count = 0;
 }
 

@@ -7,6 +7,11 @@
  */
 #include "state.h"
 
+#include <time.h>
+
+#define THREADS_MAX 64
+#define GROWTH_MAX  1000000
+
 typedef struct Store {
     PyObject_HEAD
     Core *core;
@@ -218,6 +223,49 @@ static PyObject *store_list(PyObject *self, PyObject *args)
 
 /* ---------------------------------------------------------------------------------------------- looking inside */
 
+/* Adds a value under a name; takes it over. */
+static int put(PyObject *dict, const char *name, PyObject *value)
+{
+    int rc = value != NULL ? PyDict_SetItemString(dict, name, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
+static PyObject *stat_dict(const shobj_stat *s)
+{
+    const shobj_gc *gc = &s->gc;
+    const struct {
+        const char *name;
+        uint64_t number;
+    } counters[] = {
+        {"file_bytes", s->file_bytes},     {"size_bytes", s->size_bytes},   {"max_bytes", s->max_bytes},
+        {"used_bytes", s->used_bytes},     {"free_bytes", s->free_bytes},   {"kept_bytes", s->kept_bytes},
+        {"live_bytes", gc->live_bytes},    {"slabs", s->slabs},             {"free_slabs", s->free_slabs},
+        {"objects", s->objects},           {"blocks", s->blocks},           {"commits", s->commits},
+        {"conflicts", s->conflicts},       {"retries", s->retries},         {"elders", s->elders},
+        {"recoveries", s->recoveries},     {"sessions", s->sessions},       {"processes", s->processes},
+        {"pins", s->pins},                 {"clock", s->clock},             {"layout_version", s->layout_version},
+        {"collections", gc->collections},  {"gc_cycle", gc->cycle},         {"gc_marked", gc->marked},
+        {"gc_freed", gc->freed},           {"gc_held_slabs", gc->held_slabs},
+        {"gc_marked_bytes", gc->marked_bytes}, {"gc_freed_bytes", gc->freed_bytes},
+        {"gc_freed_ever", gc->freed_ever}, {"gc_freed_ever_bytes", gc->freed_ever_bytes},
+    };
+    PyObject *dict = PyDict_New();
+    if (dict == NULL)
+        return NULL;
+    for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++)
+        if (put(dict, counters[i].name, PyLong_FromUnsignedLongLong(counters[i].number)) < 0)
+            goto fail;
+    if (put(dict, "created_ns", PyLong_FromLongLong(s->created_ns)) == 0 &&
+        put(dict, "gc_began_ns", PyLong_FromLongLong(gc->began_ns)) == 0 &&
+        put(dict, "gc_ended_ns", PyLong_FromLongLong(gc->ended_ns)) == 0 &&
+        put(dict, "gc_phase", PyUnicode_FromString(gc->phase)) == 0)
+        return dict;
+fail:
+    Py_DECREF(dict);
+    return NULL;
+}
+
 static PyObject *store_stat(PyObject *self, PyObject *ignored)
 {
     (void)ignored;
@@ -233,13 +281,7 @@ static PyObject *store_stat(PyObject *self, PyObject *ignored)
     shopy_core_leave(core);
     if (rc < 0)
         return result;
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsL}", "file_bytes", stat.file_bytes, "size_bytes",
-                         stat.size_bytes, "max_bytes", stat.max_bytes, "used_bytes", stat.used_bytes, "free_bytes",
-                         stat.free_bytes, "objects", stat.objects, "blocks", stat.blocks, "commits", stat.commits,
-                         "conflicts", stat.conflicts, "retries", stat.retries, "elders", stat.elders, "recoveries", stat.recoveries,
-                         "collections", stat.collections, "sessions", stat.sessions, "processes", stat.processes,
-                         "clock", stat.clock, "layout_version", stat.layout_version, "created_ns",
-                         (long long)stat.created_ns);
+    return stat_dict(&stat);
 }
 
 /* Lines or records gathered without the interpreter lock. */
@@ -322,11 +364,12 @@ static int gather_session(const shobj_session_info *info, void *arg)
 
 static PyObject *session_dict(const shobj_session_info *info)
 {
-    return Py_BuildValue("{sIsIsLsLsOsOsssKsKsKsLsLsI}", "session", info->session, "process", info->process, "pid",
+    return Py_BuildValue("{sIsIsLsLsOsOsssKsKsKsLsLsIsKsKsK}", "session", info->session, "process", info->process, "pid",
                          (long long)info->pid, "tid", (long long)info->tid, "alive", info->alive ? Py_True : Py_False,
                          "self", info->self ? Py_True : Py_False, "state", info->state, "seq", info->seq, "commits",
                          info->commits, "conflicts", info->conflicts, "attached_ns", (long long)info->attached_ns,
-                         "began_ns", (long long)info->began_ns, "held_count", info->held_count);
+                         "began_ns", (long long)info->began_ns, "held_count", info->held_count, "kept_bytes",
+                         info->kept_bytes, "holds", info->holds, "pins", info->pins);
 }
 
 static PyObject *store_sessions(PyObject *self, PyObject *ignored)
@@ -351,6 +394,88 @@ static PyObject *store_sessions(PyObject *self, PyObject *ignored)
     }
     PyMem_RawFree(sessions.items);
     return result;
+}
+
+/* ---------------------------------------------------------------------------------------------- collecting */
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static PyObject *store_gc(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    static const char *const parameters[] = {"threads", NULL};
+    PyObject *given = NULL;
+    Core *core = open_core(self);
+    if (core == NULL || shopy_arguments("gc", args, count, names, parameters, 1, &given) < 0)
+        return NULL;
+    long threads = given != NULL ? PyLong_AsLong(given) : 1;
+    if (threads == -1 && PyErr_Occurred())
+        return NULL;
+    if (threads < 1 || threads > THREADS_MAX)
+        return PyErr_Format(PyExc_ValueError, "gc(): threads is %ld; give 1 to %d", threads, THREADS_MAX);
+    shobj_store *handle = shopy_core_enter(core);
+    if (handle == NULL)
+        return NULL;
+    shobj_gc before, after;
+    PyThreadState *saved = shopy_unlock();
+    double began = seconds_now();
+    shobj_gc_get(handle, &before);
+    int rc = shobj_collect(handle, (unsigned)threads);
+    shobj_gc_get(handle, &after);
+    double seconds = seconds_now() - began;
+    shopy_relock(saved);
+    if (rc < 0)
+        shopy_raise(core->state, rc);
+    shopy_core_leave(core);
+    if (rc < 0)
+        return NULL;
+    return Py_BuildValue("{sKsKsKsd}", "freed", (unsigned long long)(after.freed_ever - before.freed_ever), "freed_bytes",
+                         (unsigned long long)(after.freed_ever_bytes - before.freed_ever_bytes), "live_bytes",
+                         (unsigned long long)after.live_bytes, "seconds", seconds);
+}
+
+static PyObject *get_gc_growth(PyObject *self, void *closure)
+{
+    (void)closure;
+    Core *core = open_core(self);
+    shobj_store *handle = core ? shopy_core_enter(core) : NULL;
+    if (handle == NULL)
+        return NULL;
+    shobj_gc gc;
+    shobj_gc_get(handle, &gc);
+    shopy_core_leave(core);
+    if (gc.growth == UINT32_MAX)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLong(gc.growth);
+}
+
+static int set_gc_growth(PyObject *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "gc_growth can't be deleted; None: no collection begins by itself");
+        return -1;
+    }
+    long long percent = value == Py_None ? UINT32_MAX : PyLong_AsLongLong(value);
+    if (percent == -1 && PyErr_Occurred())
+        return -1;
+    if (value != Py_None && (percent < 1 || percent > GROWTH_MAX)) {
+        PyErr_Format(PyExc_ValueError, "gc_growth is %lld; give a percentage from 1 to %d, or None", percent, GROWTH_MAX);
+        return -1;
+    }
+    Core *core = open_core(self);
+    shobj_store *handle = core ? shopy_core_enter(core) : NULL;
+    if (handle == NULL)
+        return -1;
+    int rc = shobj_gc_growth(handle, (uint32_t)percent);
+    if (rc < 0)
+        shopy_raise(core->state, rc);
+    shopy_core_leave(core);
+    return rc < 0 ? -1 : 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- transactions */
@@ -436,13 +561,26 @@ static PyMethodDef store_methods[] = {
      "Verifies the whole store while others go on working: a list of lines, one per problem; empty if it is whole."},
     {"stat", store_stat, METH_NOARGS,
      "stat($self, /)\n--\n\n"
-     "A dict of numbers: file_bytes, size_bytes, max_bytes, used_bytes, free_bytes (bytes); objects, blocks,\n"
-     "commits, conflicts, retries, elders, recoveries, collections, sessions, processes (counts); clock, layout_version;\n"
-     "created_ns (nanoseconds since 1970). The time it takes grows with the store."},
+     "A dict of numbers. Bytes: file_bytes, size_bytes, max_bytes, used_bytes, free_bytes, kept_bytes (free for one\n"
+     "session alone, see sessions()), live_bytes (what the last collection left). Counts: objects, blocks, slabs,\n"
+     "free_slabs, commits, conflicts, retries, elders, recoveries, collections, sessions, processes, pins. clock,\n"
+     "layout_version; created_ns (nanoseconds since 1970). The collection that is under way, or the last one:\n"
+     "gc_phase (str: idle, arm, roots, mark, kill, sweep), gc_cycle, gc_began_ns, gc_ended_ns (of the last whole\n"
+     "one), gc_marked, gc_marked_bytes, gc_freed, gc_freed_bytes, gc_held_slabs (left to a session that stands\n"
+     "still); of all: gc_freed_ever, gc_freed_ever_bytes. The time it takes grows with the store."},
+    {"gc", FAST(store_gc), METH_FASTCALL | METH_KEYWORDS,
+     "gc($self, /, threads=1)\n--\n\n"
+     "Frees the objects that nothing reachable from the root refers to and no process has a proxy of.\n\n"
+     "A whole collection, which begins after the call, with so many threads (1 to 64), while all processes go on.\n"
+     "Returns a dict: freed (blocks) and freed_bytes meanwhile, live_bytes (what is left), seconds. Other threads run, and\n"
+     "a signal ends it early: others go on with it. Collections also begin by themselves, see gc_growth.\n"
+     "ReadOnlyError if the store is open for reading only; TransactionError inside a transaction."},
     {"sessions", store_sessions, METH_NOARGS,
      "sessions($self, /)\n--\n\n"
      "A list with a dict for each attached thread: session, process, pid, tid, alive, self, state, seq, commits,\n"
-     "conflicts, attached_ns, began_ns, held_count."},
+     "conflicts, attached_ns, began_ns, held_count, kept_bytes (free memory that nobody else can use as long as it\n"
+     "lives), holds (objects that are alive since its last operation returned them), pins (objects that its process has\n"
+     "proxies of)."},
     {"atomic", FAST(store_atomic), METH_FASTCALL | METH_KEYWORDS,
      "atomic($self, function=None, /, *, tries=None, timeout=None, readonly=False)\n--\n\n"
      "Decorator: each call of the function is a transaction, run again until it commits.\n\n"
@@ -483,6 +621,10 @@ static PyGetSetDef store_getset[] = {
     {"uuid", get_uuid, NULL, "str: the UUID that the store got when it was created.", NULL},
     {"readonly", get_readonly, NULL, "bool: True if the store was opened for reading only.", NULL},
     {"closed", get_closed, NULL, "bool: True after close().", NULL},
+    {"gc_growth", get_gc_growth, set_gc_growth,
+     "int | None: by how many percent the heap may grow over what the last collection left before the next one begins\n"
+     "by itself; None: none does. It is the store's, for all processes. Setting it on a store that is open for reading\n"
+     "only raises ReadOnlyError.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "gc/cycle.h"
 #include "txn/session.h"
 
 /* Live object heads among the nodes of a slab: those whose header says so. */
@@ -24,6 +25,8 @@ static void count_slab(sho_region *region, uint64_t slab, shobj_stat *stat)
     sho_slab_info info;
     if (sho_slab_info_get(region, slab, &info))
         return;
+    stat->slabs += info.kind != SHM_SLAB_FREE;
+    stat->free_slabs += info.kind == SHM_SLAB_FREE;
     if (info.kind == SHM_SLAB_RUN) {
         stat->blocks++;
         stat->used_bytes += info.run_slabs << SHM_SLAB_SHIFT;
@@ -35,6 +38,77 @@ static void count_slab(sho_region *region, uint64_t slab, shobj_stat *stat)
             stat->objects += count_objects(region, slab, &info);
     }
 }
+
+/* ------------------------------------------------------------------------------------------ the collector */
+
+SHOBJ_API void shobj_gc_get(shobj_store *store, shobj_gc *ret_gc)
+{
+    static const char *const phases[] = {"idle", "arm", "roots", "mark", "kill", "sweep"};
+    const struct shm_superblock *sb = store->region->sb;
+    uint64_t gc = sho_load_acquire(&sb->gc);
+    unsigned phase = SHM_GC_PHASE(gc) < SHO_COUNT_OF(phases) ? SHM_GC_PHASE(gc) : SHM_GC_IDLE;
+    *ret_gc = (shobj_gc){
+        .cycle = SHM_GC_CYCLE(gc),
+        .growth = sho_growth_percent(store->region),
+        .began_ns = (int64_t)sho_load(&sb->gc_began_ns),
+        .ended_ns = (int64_t)sho_load(&sb->gc_ended_ns),
+        .marked = sho_load(&sb->gc_marked),
+        .marked_bytes = sho_load(&sb->gc_marked_bytes),
+        .freed = sho_load(&sb->gc_freed),
+        .freed_bytes = sho_load(&sb->gc_freed_bytes),
+        .live_bytes = sho_load(&sb->live_bytes),
+        .held_slabs = sho_load(&sb->gc_held_slabs),
+        .collections = sho_load(&sb->collections),
+        .freed_ever = sho_load(&sb->gc_freed_ever),
+        .freed_ever_bytes = sho_load(&sb->gc_freed_ever_bytes),
+    };
+    snprintf(ret_gc->phase, sizeof(ret_gc->phase), "%s", phases[phase]);
+}
+
+/* Objects that the pins of a process record keep. */
+static uint64_t count_pins(sho_region *region, unsigned process)
+{
+    uint64_t pins = 0;
+    uint64_t off = sho_load_acquire(&sho_region_process(region, process)->pins);
+    sho_id_box box;
+    for (uint64_t i = 0; off != 0 && i < sho_region_slab_count(region) * SHM_PROCESS_MAX; i++, off = box.next) {
+        if (!sho_id_box_read(region, off, SHM_BOX_PINS, &box))
+            break;
+        for (uint64_t k = 0; k < box.count; k++)
+            pins += sho_load(box.ids + k) != 0;
+    }
+    return pins;
+}
+
+static uint64_t count_holds(sho_region *region, struct shm_slot *slot)
+{
+    uint64_t count = sho_load_acquire(&slot->hold_count);
+    uint64_t more = sho_load_acquire(&slot->holds_more);
+    sho_id_box box;
+    if (more != 0 && sho_id_box_read(region, more, SHM_BOX_HOLDS, &box))
+        count += box.count;
+    return count;
+}
+
+/* Free bytes in the slabs of each owner (slot + 1), and the slab that it has begun to sweep. */
+static void count_kept(sho_region *region, uint64_t kept[SHM_SLOT_MAX + 1])
+{
+    uint64_t slabs = sho_region_slab_count(region);
+    memset(kept, 0, (SHM_SLOT_MAX + 1) * sizeof(kept[0]));
+    for (uint64_t i = region->data_off >> SHM_SLAB_SHIFT; i < slabs; i++) {
+        sho_slab_info info;
+        if (sho_slab_info_get(region, i, &info) || info.owner == 0 || info.owner > SHM_SLOT_MAX)
+            continue;
+        kept[info.owner] += (uint64_t)info.free_count * info.block_bytes;
+    }
+    for (unsigned i = 0; i < sho_region_slot_count(region); i++) {
+        struct shm_slot *slot = sho_region_slot(region, i);
+        if (sho_load_acquire(&slot->process) != 0 && sho_load_acquire(&slot->sweeping) != 0)
+            kept[i + 1] += SHM_SLAB_BYTES;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ the whole store */
 
 SHOBJ_API int shobj_stat_get(shobj_store *store, shobj_stat *ret_stat)
 {
@@ -57,7 +131,15 @@ SHOBJ_API int shobj_stat_get(shobj_store *store, shobj_stat *ret_stat)
         ret_stat->sessions += sho_load(&slot->process) != 0;
     }
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
-        ret_stat->processes += sho_process_is_live(region, i);
+        if (sho_process_is_live(region, i)) {
+            ret_stat->processes++;
+            ret_stat->pins += count_pins(region, i);
+        }
+    uint64_t kept[SHM_SLOT_MAX + 1];
+    count_kept(region, kept);
+    for (unsigned i = 1; i <= SHM_SLOT_MAX; i++)
+        ret_stat->kept_bytes += kept[i];
+    shobj_gc_get(store, &ret_stat->gc);
     ret_stat->file_bytes = (uint64_t)st.st_blocks * 512;
     ret_stat->size_bytes = slabs << SHM_SLAB_SHIFT;
     ret_stat->max_bytes = region->max_bytes;
@@ -65,7 +147,6 @@ SHOBJ_API int shobj_stat_get(shobj_store *store, shobj_stat *ret_stat)
     ret_stat->free_bytes = data_bytes > ret_stat->used_bytes ? data_bytes - ret_stat->used_bytes : 0;
     ret_stat->elders = sho_load(&sb->elders);
     ret_stat->recoveries = sho_load(&sb->recoveries);
-    ret_stat->collections = sho_load(&sb->collections);
     ret_stat->clock = sho_load(&sb->clock) / SHM_VERSION_ONE;
     ret_stat->layout_version = sb->layout_version;
     ret_stat->created_ns = sb->created_ns;
@@ -116,7 +197,9 @@ SHOBJ_API int shobj_sessions(shobj_store *store, int (*each)(const shobj_session
 {
     sho_region *region = store->region;
     sho_session *own;
+    uint64_t kept[SHM_SLOT_MAX + 1];
     int rc = region->writable ? sho_session_get(store, &own) : 0; /* the caller is one of them */
+    count_kept(region, kept);
     for (unsigned i = 0; rc == 0 && i < sho_region_slot_count(region); i++) {
         struct shm_slot *slot = sho_region_slot(region, i);
         uint64_t process = sho_load_acquire(&slot->process);
@@ -136,6 +219,9 @@ SHOBJ_API int shobj_sessions(shobj_store *store, int (*each)(const shobj_session
             .attached_ns = (int64_t)sho_load(&slot->attached_ns),
             .began_ns = (int64_t)sho_load(&slot->began_ns),
             .held_count = count_held(region, i, slot),
+            .kept_bytes = kept[i + 1],
+            .holds = count_holds(region, slot),
+            .pins = count_pins(region, (unsigned)process - 1),
         };
         snprintf(info.state, sizeof(info.state), "%s", phase_name(state, info.began_ns != 0));
         rc = each(&info, arg);

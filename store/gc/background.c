@@ -30,12 +30,18 @@ struct sho_collector {
     _Atomic bool stop;
 };
 
-uint64_t sho_growth_bytes(sho_region *region, uint64_t live)
+uint32_t sho_growth_percent(sho_region *region)
 {
     uint64_t percent = sho_load(&region->sb->gc_growth);
+    return percent == 0 ? GROWTH_DEFAULT : percent < UINT32_MAX ? (uint32_t)percent : UINT32_MAX;
+}
+
+uint64_t sho_growth_bytes(sho_region *region, uint64_t live)
+{
+    uint64_t percent = sho_growth_percent(region);
     if (percent >= UINT32_MAX)
         return UINT64_MAX / 2; /* never */
-    uint64_t bytes = live / 200 * (percent != 0 ? percent : GROWTH_DEFAULT);
+    uint64_t bytes = live / 200 * percent;
     return bytes > GROWTH_LEAST_BYTES ? bytes : GROWTH_LEAST_BYTES;
 }
 
@@ -268,6 +274,9 @@ SHOBJ_API int shobj_collect(shobj_store *store, unsigned threads)
     if (threads > SHO_COUNT_OF(jobs) + 1)
         return sho_error(SHOBJ_EINVAL, "collecting in %s with %u threads: at most %zu", store->region->path, threads,
                          SHO_COUNT_OF(jobs) + 1);
+    if (store->readonly)
+        return sho_error(SHOBJ_EREADONLY, "collecting in %s: it is open for reading only; open it for writing",
+                         store->region->path);
     int rc = sho_helper_init(&h, store, NULL);
     if (rc)
         return rc;
@@ -291,8 +300,13 @@ SHOBJ_API int shobj_collect(shobj_store *store, unsigned threads)
     return rc;
 }
 
-SHOBJ_API void shobj_gc_growth(shobj_store *store, unsigned percent)
+SHOBJ_API int shobj_gc_growth(shobj_store *store, uint32_t percent)
 {
-    if (store->region->writable)
-        sho_store(&store->region->sb->gc_growth, percent);
+    sho_region *region = store->region;
+    if (store->readonly)
+        return sho_error(SHOBJ_EREADONLY, "setting the growth that starts a collection of %s: it is open for reading only",
+                         region->path);
+    sho_store(&region->sb->gc_growth, percent);
+    sho_store(&region->sb->collect_at, sho_growth_bytes(region, sho_load(&region->sb->live_bytes)));
+    return 0;
 }

@@ -65,6 +65,8 @@ static void sweep_slab(sho_helper *h, uint64_t slab, void *arg)
     if (count.freed + count.kept > 0) {
         atomic_fetch_add_explicit(&sb->gc_freed, count.freed, memory_order_relaxed);
         atomic_fetch_add_explicit(&sb->gc_freed_bytes, count.freed_bytes, memory_order_relaxed);
+        atomic_fetch_add_explicit(&sb->gc_freed_ever, count.freed, memory_order_relaxed);
+        atomic_fetch_add_explicit(&sb->gc_freed_ever_bytes, count.freed_bytes, memory_order_relaxed);
         atomic_fetch_add_explicit(&sb->gc_marked, count.kept, memory_order_relaxed);
         atomic_fetch_add_explicit(&sb->gc_marked_bytes, count.kept_bytes, memory_order_relaxed);
     }

@@ -47,6 +47,19 @@ bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, 
 void sho_cycle_arm(sho_helper *h);
 void sho_cycle_roots(sho_helper *h);
 
+/* What one session holds and names in its log; what the pins of one process keep. */
+void sho_roots_scan_slot(sho_helper *h, struct shm_slot *slot);
+void sho_roots_scan_process(sho_helper *h, struct shm_process *process);
+
+/* A box of ids (SHM_BOX_PINS, SHM_BOX_HOLDS), bounded by what it is. False if there is none at off. */
+typedef struct sho_id_box {
+    sho_block block;
+    const sho_word *ids;
+    uint64_t count;
+    uint64_t next; /* of a chain of pins */
+} sho_id_box;
+bool sho_id_box_read(sho_region *region, uint64_t off, unsigned kind, sho_id_box *ret_box);
+
 /* MARK (mark.c): true when there is nothing left to be marked, as of h->gc. */
 bool sho_cycle_mark(sho_helper *h);
 
@@ -61,6 +74,9 @@ uint32_t sho_cycle_begin(sho_region *region);
 
 int sho_helper_init(sho_helper *h, shobj_store *store, const _Atomic bool *stop);
 void sho_helper_fini(sho_helper *h);
+
+/* The growth, in percent, that starts a cycle; UINT32_MAX: none. */
+uint32_t sho_growth_percent(sho_region *region);
 
 /* By how many bytes the heap may grow after a cycle that has left `live` before the next one is due. */
 uint64_t sho_growth_bytes(sho_region *region, uint64_t live);

@@ -55,32 +55,40 @@ static void scan_ids(sho_helper *h, const sho_word *ids, uint64_t count)
     }
 }
 
-/* A box of ids: their number in the word behind `count_at` words of payload. */
-static void scan_id_box(sho_helper *h, uint64_t off, unsigned kind, unsigned count_at, uint64_t *ret_next)
+bool sho_id_box_read(sho_region *region, uint64_t off, unsigned kind, sho_id_box *ret_box)
 {
-    sho_block block;
     uint64_t header;
-    *ret_next = 0;
-    if (sho_block_find(h->region, off, &block, &header) || SHM_HEADER_KIND(header) != kind)
-        return;
-    sho_mark_raise(h->region, h->shader.cycle, block, SHO_BLACK);
-    const sho_word *words = (const sho_word *)(h->region->base + off) + 1;
+    if (sho_block_find(region, off, &ret_box->block, &header) || SHM_HEADER_KIND(header) != kind)
+        return false;
+    const sho_word *words = (const sho_word *)(region->base + off) + 1;
+    unsigned count_at = kind == SHM_BOX_PINS; /* behind the next one's place */
     uint64_t room = SHM_BOX_BYTES_OF(header) / 8;
     if (room <= count_at)
-        return;
-    if (count_at > 0)
-        *ret_next = sho_load_acquire(words);
+        return false;
+    ret_box->next = count_at > 0 ? sho_load_acquire(words) : 0;
     uint64_t count = sho_load_acquire(words + count_at);
     room -= count_at + 1;
-    scan_ids(h, words + count_at + 1, count < room ? count : room);
+    ret_box->ids = words + count_at + 1;
+    ret_box->count = count < room ? count : room;
+    return true;
 }
 
-static void scan_slot(sho_helper *h, struct shm_slot *slot)
+static void scan_id_boxes(sho_helper *h, uint64_t off, unsigned kind)
 {
-    uint64_t next;
+    sho_id_box box;
+    for (unsigned i = 0; off != 0 && i < CHAIN_MAX && sho_helper_goes_on(h); i++, off = box.next) {
+        if (!sho_id_box_read(h->region, off, kind, &box))
+            return;
+        sho_mark_raise(h->region, h->shader.cycle, box.block, SHO_BLACK);
+        scan_ids(h, box.ids, box.count);
+    }
+}
+
+void sho_roots_scan_slot(sho_helper *h, struct shm_slot *slot)
+{
     uint64_t count = sho_load_acquire(&slot->hold_count);
     scan_ids(h, slot->holds, count < SHM_HOLD_MAX ? count : SHM_HOLD_MAX);
-    scan_id_box(h, sho_load_acquire(&slot->holds_more), SHM_BOX_HOLDS, 0, &next);
+    scan_id_boxes(h, sho_load_acquire(&slot->holds_more), SHM_BOX_HOLDS);
     scan_log_chain(h, slot);
     sho_shade_log(&h->shader, slot);
     keep(h, sho_load_acquire(&slot->taking));
@@ -88,11 +96,9 @@ static void scan_slot(sho_helper *h, struct shm_slot *slot)
     (void)sho_fault("gc.scanned_slot");
 }
 
-static void scan_process(sho_helper *h, struct shm_process *process)
+void sho_roots_scan_process(sho_helper *h, struct shm_process *process)
 {
-    uint64_t off = sho_load_acquire(&process->pins);
-    for (unsigned i = 0; off != 0 && i < CHAIN_MAX && sho_helper_goes_on(h); i++)
-        scan_id_box(h, off, SHM_BOX_PINS, 1, &off);
+    scan_id_boxes(h, sho_load_acquire(&process->pins), SHM_BOX_PINS);
     (void)sho_fault("gc.scanned_pins");
 }
 
@@ -101,8 +107,8 @@ void sho_cycle_roots(sho_helper *h)
     sho_shade_object(&h->shader, h->region->root_oid);
     for (unsigned i = 0; i < sho_region_slot_count(h->region) && sho_helper_goes_on(h); i++)
         if (sho_load_acquire(&sho_region_slot(h->region, i)->process) != 0)
-            scan_slot(h, sho_region_slot(h->region, i));
+            sho_roots_scan_slot(h, sho_region_slot(h->region, i));
     for (unsigned i = 0; i < SHM_PROCESS_MAX && sho_helper_goes_on(h); i++)
         if (sho_process_is_live(h->region, i))
-            scan_process(h, sho_region_process(h->region, i));
+            sho_roots_scan_process(h, sho_region_process(h->region, i));
 }

@@ -95,7 +95,9 @@ struct shm_superblock {
     sho_word gc_ended_ns;
     _Alignas(64) sho_word gc_growth; /* percent of growth that starts a cycle; 0: the default */
     sho_word gc_held_slabs;          /* not swept by the last cycle: who had begun stands still */
-    uint64_t end_pad[6];
+    sho_word gc_freed_ever;          /* blocks freed in all cycles */
+    sho_word gc_freed_ever_bytes;
+    uint64_t end_pad[4];
 };
 _Static_assert(sizeof(struct shm_superblock) <= SHM_PARTIAL_OFF, "in front of the stacks");
 

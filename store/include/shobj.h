@@ -209,6 +209,24 @@ SHOBJ_API const uint8_t *shobj_uuid(const shobj_store *store); /* 16 bytes */
 SHOBJ_API bool shobj_is_readonly(const shobj_store *store);
 SHOBJ_API shobj_oid shobj_root(const shobj_store *store); /* the root dict */
 
+/* What the collector does and has done (see "collection" below). */
+typedef struct shobj_gc {
+    char phase[8];         /* "idle", or of the cycle that is under way "arm", "roots", "mark", "kill", "sweep" */
+    uint32_t cycle;        /* its number, or that of the last one */
+    uint32_t growth;       /* percent of growth that starts the next one; UINT32_MAX: none starts by itself */
+    int64_t began_ns;      /* of that cycle, CLOCK_REALTIME; 0: none yet */
+    int64_t ended_ns;      /* of the last whole one; 0: none yet */
+    uint64_t marked;       /* blocks found alive in that cycle; */
+    uint64_t marked_bytes; /* as far as it has swept */
+    uint64_t freed;        /* blocks freed in it */
+    uint64_t freed_bytes;
+    uint64_t live_bytes;   /* in blocks that the last whole one has left */
+    uint64_t held_slabs;   /* that it could not sweep, since a session that had begun to stands still */
+    uint64_t collections;  /* whole cycles so far */
+    uint64_t freed_ever;   /* blocks freed in all cycles */
+    uint64_t freed_ever_bytes;
+} shobj_gc;
+
 typedef struct shobj_stat {
     uint64_t file_bytes;  /* memory that the file occupies */
     uint64_t size_bytes;  /* end of the part in use */
@@ -222,12 +240,16 @@ typedef struct shobj_stat {
     uint64_t retries;     /* operations restarted on what another changed meanwhile */
     uint64_t elders;      /* times that a starving transaction was given the right of way */
     uint64_t recoveries;  /* dead participants cleaned up after */
-    uint64_t collections; /* garbage collections completed */
     uint64_t sessions;    /* attached threads */
     uint64_t processes;   /* attached processes */
+    uint64_t pins;        /* objects that processes keep alive from outside the heap */
+    uint64_t slabs;       /* of 64 KiB, in use */
+    uint64_t free_slabs;
+    uint64_t kept_bytes;  /* free, but for one session alone: see shobj_session_info */
     uint64_t clock;       /* the commit clock */
     uint64_t layout_version;
     int64_t created_ns;   /* CLOCK_REALTIME at creation */
+    shobj_gc gc;
 } shobj_stat;
 
 /* Counts live blocks by walking all slab descriptors and headers: time is proportional to the heap. */
@@ -247,6 +269,10 @@ typedef struct shobj_session_info {
     int64_t attached_ns; /* CLOCK_REALTIME */
     int64_t began_ns;    /* of the open transaction, CLOCK_REALTIME; 0 without one */
     uint32_t held_count; /* nodes it has locked at the moment */
+    uint64_t kept_bytes; /* free blocks that nobody else can use as long as it lives: in slabs that it takes blocks
+                            from, and one that it has begun to sweep */
+    uint64_t holds;      /* objects that its last call has returned and that are alive for that reason */
+    uint64_t pins;       /* objects that its process keeps alive */
 } shobj_session_info;
 
 /* Calls back for each session slot in use, dead ones included; stops at a result other than 0 and returns it. */
@@ -372,8 +398,23 @@ SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid);
 SHOBJ_API int shobj_collect(shobj_store *store, unsigned threads);
 
 /* The heap's growth, in percent of what the last collection has left, that starts the next one: kept in the heap; 0: the
- * default (20); UINT32_MAX: none starts by itself. */
-SHOBJ_API void shobj_gc_growth(shobj_store *store, unsigned percent);
+ * default (20); UINT32_MAX: none starts by itself. EREADONLY. */
+SHOBJ_API int shobj_gc_growth(shobj_store *store, uint32_t percent);
+
+/* What the collector does and has done, without a walk through the heap. */
+SHOBJ_API void shobj_gc_get(shobj_store *store, shobj_gc *ret_gc);
+
+/* One size of blocks. */
+typedef struct shobj_class {
+    bool is_node;         /* parts of objects; else immutable values */
+    uint64_t block_bytes; /* 0: values of more than 32 KiB, each a run of slabs of its own */
+    uint64_t slabs;       /* in use for them */
+    uint64_t used, free;  /* blocks */
+    uint64_t used_bytes, free_bytes;
+} shobj_class;
+
+/* Calls back for each size of which there are slabs, nodes first; stops at a result other than 0 and returns it. */
+SHOBJ_API int shobj_classes(shobj_store *store, int (*each)(const shobj_class *info, void *arg), void *arg);
 
 /* Dicts: insertion-ordered; keys are any value but objects; equal keys (1, 1.0, True) are one key. ENOTFOUND: no such
  * key. The keys of an API call with `_key` were made by shobj_key_init() for this store. */

@@ -2,86 +2,12 @@
 
 import contextlib
 import os
-import select
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import shobj
-from conftest import wait_for
-
-LONG = 60.0
-
-PRELUDE = """
-import os, signal, sys, threading, time
-import shobj
-store = shobj.open_store(sys.argv[1], "w")
-root = store.root
-def say(word):
-    os.write(1, word.encode() + b"\\n")
-"""
-
-
-class Child:
-    """A Python process that runs a script on the store and says words."""
-
-    def __init__(self, path, script, **environment):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + script, path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | environment,
-            bufsize=0,
-        )
-        self.pid = self.process.pid
-
-    def expect(self, word):
-        ready, _, _ = select.select([self.process.stdout], [], [], LONG)
-        assert ready, f"waited in vain for {word!r}"
-        assert self.process.stdout.readline().decode().strip() == word
-
-    def tell(self):
-        os.write(self.process.stdin.fileno(), b"\n")
-
-    def stopped(self):
-        """True once it has stopped; False if it has ended instead."""
-        _, status = os.waitpid(self.pid, os.WUNTRACED)
-        if os.WIFSTOPPED(status):
-            return True
-        self.process.returncode = os.waitstatus_to_exitcode(status)
-        return False
-
-    def asleep(self):
-        """Does its main thread sleep in the kernel, on a futex?"""
-        with open(f"/proc/{self.pid}/task/{self.pid}/stat") as file:
-            state = file.read().rpartition(")")[2].split()[0]
-        with open(f"/proc/{self.pid}/task/{self.pid}/wchan") as file:
-            where = file.read()
-        return state == "S" and ("futex" in where or where in ("0", ""))
-
-    def end(self, code=0):
-        assert self.process.wait(LONG) == code
-
-    def kill(self):
-        if self.process.returncode is None:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def child(path, store):
-    with contextlib.ExitStack() as stack:
-
-        def make(script, **environment):
-            made = Child(path, script, **environment)
-            stack.callback(made.kill)
-            return made
-
-        yield make
+from conftest import LONG, wait_for
 
 
 class Rang(Exception):
