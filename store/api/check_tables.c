@@ -51,7 +51,7 @@ static const char *look_at_block(sho_checker *c, const sho_slab_info *info, uint
     struct shm_node *node = (struct shm_node *)words;
     uint64_t header = sho_load_acquire(&node->header);
     unsigned kind = SHM_HEADER_KIND(header);
-    if (kind >= SHM_BOX_FLOAT)
+    if (kind >= SHM_BOX_FLOAT && kind != SHM_DYING) /* a collection is about to free that */
         return "a block of values among the nodes";
     if (kind != SHM_KIND_FREE && SHM_NODE_BYTES(SHM_NODE_WORDS(header)) != info->block_bytes)
         return "a node of another size than its block";
