@@ -205,15 +205,16 @@ static void kill_slab(sho_helper *h, uint64_t slab, void *arg)
             continue;
         uint64_t off = (slab << SHM_SLAB_SHIFT) + (uint64_t)i * info.block_bytes;
         struct shm_node *node = (struct shm_node *)(h->region->base + off);
-        /* As in slab_sweep.c: the header, the phase, what is in transit, the mark. */
+        /* As in slab_sweep.c: the header, what is in transit, the mark, and last of all the phase. */
         uint64_t header = sho_load_acquire(&node->header);
         if (!SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) && SHM_HEADER_KIND(header) != SHM_DYING)
             continue;
-        if (!sho_helper_goes_on(h))
-            return;
+        (void)sho_fault("gc.judge");
         if (sho_slab_in_transit(h->region, slab, off) ||
             sho_mark_get(h->region, h->shader.cycle, block) == SHO_BLACK)
             continue;
+        if (!sho_helper_goes_on(h))
+            return;
         k->rc = kill_head(h, node, header);
     }
 }
