@@ -9,6 +9,8 @@
 
 #include <time.h>
 
+#include "base/schedule.h"
+
 #define BUSY_PAUSE_NS 500000u     /* at first; doubled up to */
 #define BUSY_PAUSE_NS_MAX 20000000u
 #define BUSY_NS 1000000000u       /* so long in all: who has lost his processor will have it again */
@@ -70,6 +72,15 @@ static void sweep_slab(sho_helper *h, uint64_t slab, void *arg)
     }
 }
 
+void sho_helper_nap(uint64_t ns)
+{
+#ifdef SHOBJ_FAULTS
+    if (sho_schedule_sleep(NULL, 0, ns))
+        return;
+#endif
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+}
+
 /* True when all slabs are swept, or held by a sweeper that does not get on. */
 static bool sweep_all(sho_helper *h, uint64_t *ret_held)
 {
@@ -83,7 +94,7 @@ static bool sweep_all(sho_helper *h, uint64_t *ret_held)
             *ret_held = h->pass_busy;
             return true;
         }
-        nanosleep(&(struct timespec){.tv_nsec = (long)pause}, NULL);
+        sho_helper_nap(pause);
     }
 }
 

@@ -42,6 +42,9 @@ SHO_INLINE bool sho_helper_goes_on(sho_helper *h)
  * phase was over, or the helper is to come back, before the end. */
 bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, void *arg), void *arg);
 
+/* Lets others get on. */
+void sho_helper_nap(uint64_t ns);
+
 /* ARM and ROOTS (roots.c): the whole of it. */
 void sho_cycle_arm(sho_helper *h);
 void sho_cycle_roots(sho_helper *h);
