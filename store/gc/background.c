@@ -3,7 +3,7 @@
  *
  * The allocator counts what it hands out in bulk (free blocks of a slab at a time) and from time to time says that it is time to look.
  * A thread of the process that noticed it then adds up what is in use; if that is by so much more than what the last cycle left
- * (gc_growth percent, 25 unless told otherwise), it begins a cycle and helps it to its end; else it plans the next look. Counting
+ * (half of gc_growth percent, which is 20 unless told otherwise; the other half is for what is taken during the cycle), it begins a cycle and helps it to its end; else it plans the next look. Counting
  * in between would be wrong: what was freed at once and taken again, as messages are, is no growth.
  *
  * The thread is made at the first need, waits on a condition of its own, and knows nothing of the language that the process is
@@ -14,9 +14,12 @@
 
 #include "gc/cycle.h"
 
-#define GROWTH_DEFAULT 25u
+#define GROWTH_DEFAULT 20u
 #define SLICE_NS 20000000u
-#define GROWTH_LEAST_BYTES (4ULL << 20)
+#define ASSIST_LEAST_NS 20000u
+#define ASSIST_NS 400000u /* when it has grown by twice as much as planned */
+#define ASSIST_NS_MAX 1600000u
+#define GROWTH_LEAST_BYTES (2ULL << 20)
 
 struct sho_collector {
     shobj_store *store;
@@ -32,7 +35,7 @@ uint64_t sho_growth_bytes(sho_region *region, uint64_t live)
     uint64_t percent = sho_load(&region->sb->gc_growth);
     if (percent >= UINT32_MAX)
         return UINT64_MAX / 2; /* never */
-    uint64_t bytes = live / 100 * (percent != 0 ? percent : GROWTH_DEFAULT);
+    uint64_t bytes = live / 200 * (percent != 0 ? percent : GROWTH_DEFAULT);
     return bytes > GROWTH_LEAST_BYTES ? bytes : GROWTH_LEAST_BYTES;
 }
 
@@ -116,12 +119,48 @@ static struct sho_collector *collector_start(shobj_store *store)
     return c;
 }
 
+/* A cycle is under way, and the heap has grown by more than was planned for. Whoever makes it grow then works for the collection
+ * a moment for each slab that he takes, the longer, the more the growth is above the plan. Nobody waits: what is not ready is
+ * left to others. */
+static void assist(sho_session *s, uint64_t gc)
+{
+    struct shm_superblock *sb = s->region->sb;
+    uint64_t planned = sho_load(&sb->collect_at);
+    uint64_t grown = sho_load(&sb->allocated_bytes);
+    if ((SHM_GC_PHASE(gc) != SHM_GC_MARK && SHM_GC_PHASE(gc) != SHM_GC_SWEEP) || grown <= planned || s->depth > 0)
+        return;
+    if (s->helper == NULL) {
+        s->helper = calloc(1, sizeof(*s->helper));
+        if (s->helper == NULL || sho_helper_init(s->helper, s->store, NULL)) {
+            sho_helper_free(s->helper);
+            s->helper = NULL;
+            return;
+        }
+        s->helper->assists = true;
+    }
+    uint64_t over = planned > 0 ? (grown - planned) * ASSIST_NS / planned : 0;
+    s->helper->pause_ns = sho_monotonic_ns() + ASSIST_LEAST_NS + (over < ASSIST_NS_MAX ? over : ASSIST_NS_MAX);
+    s->bare = true;
+    sho_cycle_help(s->helper);
+    s->bare = false;
+}
+
+void sho_helper_free(sho_helper *helper)
+{
+    if (helper != NULL)
+        sho_helper_fini(helper);
+    free(helper);
+}
+
 SHO_COLD void sho_collection_wanted(sho_session *s)
 {
     shobj_store *store = s->store;
     if (s->slot == NULL)
         return;
     atomic_store_explicit(&s->region->wants_collection, false, memory_order_relaxed);
+    uint64_t gc = sho_gc_word(s);
+    if (SHM_GC_PHASE(gc) != SHM_GC_IDLE)
+        assist(s, gc);
     sho_global_lock();
     if (store->collector == NULL)
         store->collector = collector_start(store);

@@ -90,6 +90,8 @@ static bool sweep_all(sho_helper *h, uint64_t *ret_held)
         h->may_pause = true;
         if (!sho_helper_pass(h, sweep_slab, &late) || late)
             return false;
+        if (h->assists && h->pass_busy > 0)
+            return false;
         if (h->pass_busy == 0 || sho_monotonic_ns() - began > BUSY_NS) {
             *ret_held = h->pass_busy;
             return true;
@@ -177,7 +179,8 @@ void sho_cycle_help(sho_helper *h)
     h->shader = (sho_shader){.region = region, .slot = h->s->slot, .cycle = cycle};
     if (h->pass_done == 0)
         h->first_slab = slabs > 0 ? sho_random64() % slabs : 0;
-    sho_recover_all(region);
+    if (!h->assists)
+        sho_recover_all(region);
     for (;;) {
         unsigned phase = SHM_GC_PHASE(h->gc);
         h->gc = sho_load_acquire(&region->sb->gc);
@@ -187,7 +190,8 @@ void sho_cycle_help(sho_helper *h)
         h->may_pause = false;
         if (SHM_GC_PHASE(h->gc) == SHM_GC_IDLE || SHM_GC_CYCLE(h->gc) != cycle ||
             (h->stop != NULL && atomic_load_explicit(h->stop, memory_order_relaxed)) ||
-            (h->pause_ns != 0 && sho_monotonic_ns() >= h->pause_ns))
+            (h->pause_ns != 0 && sho_monotonic_ns() >= h->pause_ns) ||
+            (h->assists && SHM_GC_PHASE(h->gc) != SHM_GC_MARK && SHM_GC_PHASE(h->gc) != SHM_GC_SWEEP))
             return;
         h->stack_count = h->scanned_count = 0;
         step(h);

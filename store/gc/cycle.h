@@ -21,6 +21,7 @@ typedef struct sho_helper {
     uint32_t scanned_count;
     const _Atomic bool *stop; /* NULL, or true when it is to go home */
     uint64_t pause_ns;        /* CLOCK_MONOTONIC: when it is to come back for a moment; 0: never */
+    bool assists;             /* it has other things to do: passes are for others */
     bool may_pause;           /* coming back now would not lose a pass */
     uint32_t looks;
     uint32_t pass_cycle;
@@ -35,7 +36,7 @@ SHO_INLINE bool sho_helper_goes_on(sho_helper *h)
     uint64_t gc = sho_load_acquire(&h->region->sb->gc);
     return SHM_GC_CYCLE(gc) == SHM_GC_CYCLE(h->gc) && SHM_GC_PHASE(gc) == SHM_GC_PHASE(h->gc) &&
            (h->stop == NULL || !atomic_load_explicit(h->stop, memory_order_relaxed)) &&
-           (h->pause_ns == 0 || !h->may_pause || (++h->looks & 63) != 0 || sho_monotonic_ns() < h->pause_ns);
+           (h->pause_ns == 0 || !(h->may_pause || h->assists) || (++h->looks & 63) != 0 || sho_monotonic_ns() < h->pause_ns);
 }
 
 /* Calls visit for each slab, once around from the helper's first one, or goes on where it came back for a pause. False if the

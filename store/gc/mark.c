@@ -162,6 +162,8 @@ bool sho_cycle_mark(sho_helper *h)
         h->may_pause = true;
         if (!sho_helper_goes_on(h))
             return false;
+        if (h->assists)
+            return false;
         if (!found) /* others are at it, with nothing that can be seen from outside */
             sho_helper_nap(PAUSE_NS);
     }

@@ -241,6 +241,22 @@ SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin)
     pins->free[pins->free_count++] = pin;
 }
 
+SHOBJ_API int shobj_hold(shobj_store *store, shobj_oid oid)
+{
+    sho_session *s;
+    uint64_t header;
+    uint64_t off = SHM_OID_OFF(oid);
+    int rc = sho_session_get(store, &s);
+    if (rc || s->slot == NULL || (rc = sho_hold(s, oid)))
+        return rc;
+    sho_region_light_barrier(s->region);
+    if ((SHM_GC_PHASE(sho_gc_word(s)) == SHM_GC_IDLE || is_safe_slow(s, off)) && sho_op_node_header(s, off, &header) == 0 &&
+        SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) && (SHM_NODE_BIRTH(header) & 0xfffff) == SHM_OID_BIRTH(oid))
+        return 0;
+    shobj_release(store, oid);
+    return sho_op_object_gone(oid);
+}
+
 SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid)
 {
     sho_session *s;
