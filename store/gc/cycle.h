@@ -27,6 +27,7 @@ typedef struct sho_helper {
     uint32_t pass_cycle;
     uint64_t pass_count;      /* of slabs */
     uint64_t pass_busy;       /* slabs that others were sweeping */
+    uint64_t busy_since_ns;   /* CLOCK_MONOTONIC: since when some pass of this phase found such slabs; 0: none did */
     uint64_t pass_done;       /* slabs that the pass of this phase has visited */
 } sho_helper;
 

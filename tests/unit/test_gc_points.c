@@ -362,6 +362,7 @@ static void test_deaths(unsigned count)
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0);
     random_state = check_seed();
     unsigned count = argc > 1 ? (unsigned)atoi(argv[1]) : 100;
     test_pins_by_id();
