@@ -321,26 +321,26 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
         if (SHO_UNLIKELY(e->is_past) && orec == e->version)
             return view_past(e->past, off, kind, at, ret_view);
         if (SHO_UNLIKELY(orec != e->version)) {
-            if (SHM_OREC_IS_LOCKED(orec))
-                return meet_lock(s, node, orec, NULL); /* it may give the node back as it was */
             bool done;
             if (s->looks_back && ((rc = read_past(s, node, off, kind, at, ret_view, &done)) || done))
                 return rc;
+            if (SHM_OREC_IS_LOCKED(orec))
+                return meet_lock(s, node, orec, NULL); /* it may give the node back as it was */
             return s->depth > 0 ? doom(s) : SHO_RESTART;
         }
         return fill_view(s, node, off, kind, at, e->write, ret_view);
     }
     uint64_t orec = sho_load_acquire(&node->orec);
     struct shm_write *through = NULL;
+    bool done;
+    if (SHO_UNLIKELY(s->looks_back) && (SHM_OREC_IS_LOCKED(orec) || orec > s->rv) &&
+        ((rc = read_past(s, node, off, kind, UINT32_MAX, ret_view, &done)) || done))
+        return rc;
     if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec))) {
         if ((rc = meet_lock(s, node, orec, &through)))
             return rc;
-    } else if (s->depth > 0 && orec > s->rv) {
-        bool done;
-        if (s->looks_back && ((rc = read_past(s, node, off, kind, UINT32_MAX, ret_view, &done)) || done))
-            return rc;
-        if ((rc = extend(s, orec)))
-            return rc;
+    } else if (s->depth > 0 && orec > s->rv && (rc = extend(s, orec))) {
+        return rc;
     }
     if ((rc = entry_add(s, node, orec, false, &at)) || (s->depth > 0 && (rc = path_add(s, at))))
         return rc;
