@@ -118,6 +118,8 @@ int sho_region_salvage(const char *path, sho_region **ret_region)
     else if (!infer_sizes(region, &sb, (uint64_t)st.st_size))
         rc = refuse(path, SHOBJ_ECORRUPT, "neither its superblock nor its slab directory tells how large its parts are; restore "
                                           "it from a copy or a dump");
+    else if ((uint64_t)st.st_size <= region->data_off)
+        rc = refuse(path, SHOBJ_ECORRUPT, "it was cut within its tables, and all objects with it; restore it from a copy or a dump");
     else
         rc = map_private(region, &sb, (uint64_t)st.st_size);
     if (rc == 0) {

@@ -410,6 +410,12 @@ static void test_cut(void)
     CHECK_INT(shobj_dict_len(store, shobj_root(store), &count), 0);
     CHECK(count > 0);
     shobj_close(store);
+    for (off_t size = 4096; size < 3 << 20; size *= 3) { /* within the tables */
+        shobj_close(make());
+        CHECK_INT(truncate(path, size), 0);
+        int rc = shobj_repair(path, NULL, NULL, NULL, &lost);
+        CHECK_INT(rc, size > SHM_DIR_OFF + SHM_SLAB_BYTES ? 0 : SHOBJ_ECORRUPT);
+    }
 }
 
 /* Free lists, stacks, locks, slots: found by the check, gone with the repair. */
