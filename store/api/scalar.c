@@ -114,8 +114,8 @@ static void put_base64(sho_sink *sink, const unsigned char *data, size_t bytes)
 }
 
 /* A magnitude of more bytes is written in hexadecimal, which takes time in proportion to its length; decimal, to its
- * square: seconds from some 100 KB on. */
-#define DECIMAL_BYTES_MAX 4096u
+ * square: seconds from some 100 KiB on. */
+#define DECIMAL_BYTES_MAX 16384u
 
 static void put_hex_int(sho_sink *sink, enum shobj_form form, const shobj_value *v)
 {
