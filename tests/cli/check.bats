@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # check of damaged stores, and their repair.
+# shellcheck disable=SC2016 # "$ref" is a tag of a dump
 
 load common
 

@@ -381,6 +381,14 @@ static void test_superblock(void)
     scribble(SHM_PROCESS_OFF + 64, &live, 8);
     CHECK_INT(shobj_open(path, NULL, &store), SHOBJ_ECORRUPT);
     expect_repair(0);
+    /* The version, which the checksum knows; another one, which it does not. */
+    shobj_close(make());
+    scribble(offsetof(struct shm_superblock, layout_version), &nonsense, 4);
+    CHECK_INT(shobj_open(path, NULL, &store), SHOBJ_EVERSION);
+    expect_repair(0);
+    scribble(offsetof(struct shm_superblock, layout_version), &nonsense, 4);
+    scribble(offsetof(struct shm_superblock, checksum), &nonsense, 8);
+    CHECK_INT(shobj_repair(path, NULL, NULL, NULL, NULL), SHOBJ_EVERSION);
     /* All of it: what is there is found all the same, the root as one object among others. */
     shobj_close(make());
     scribble(0, zeros, sizeof(zeros));
