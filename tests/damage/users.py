@@ -3,9 +3,8 @@
 
 Each heap (made by the program `damage`) is read and changed by each of them, every time from a fresh copy. Asked for:
 no death by a signal, an end within ten seconds, an exit code of the table, a message with each failure; in Python no
-exception but shobj.Error, KeyError and IndexError; a mount that goes on answering until it is unmounted, whatever errors
-it answers with. A repaired heap has to be whole. A failure names the heap's seed: `users.py --count 1 --seed SEED` runs
-it again.
+exception but shobj.Error, KeyError and IndexError; a mount that goes on answering until it is unmounted, with whatever
+errors. A repaired heap has to be whole. A failure names the heap's seed: `users.py --count 1 --seed SEED` runs it again.
 """
 
 import argparse
@@ -61,8 +60,8 @@ def change(at):
                     lambda: at.update({key: value, "other": 1}), lambda: at.popitem()])()
     else:
         rng.choice([lambda: at.append(value), lambda: at.pop(), lambda: at.insert(number % 90, value),
-                    lambda: at.pop(0), lambda: at.__setitem__(number % 90, value), lambda: at.extend([1, value]), lambda: at.reverse(),
-                    lambda: at.__delitem__(slice(3, 9))])()
+                    lambda: at.pop(0), lambda: at.__setitem__(number % 90, value), lambda: at.extend([1, value]),
+                    lambda: at.reverse(), lambda: at.__delitem__(slice(3, 9))])()
 
 def main():
     store = shobj.open_store(path, flag=flag)
