@@ -4,7 +4,7 @@
 Each heap (made by the program `damage`) is read and changed by each of them, every time from a fresh copy. Asked for:
 no death by a signal, an end within ten seconds, an exit code of the table, a message with each failure; in Python no
 exception but shobj.Error, KeyError and IndexError; a mount that goes on answering until it is unmounted, with whatever
-errors. A repaired heap has to be whole. A failure names the heap's seed: `users.py --count 1 --seed SEED` runs it again.
+errors. A repaired heap has to be whole. A failure names the heap's seed; `users.py --count 1 --seed SEED` is it again.
 """
 
 import argparse
