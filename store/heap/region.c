@@ -193,6 +193,7 @@ static void copy_superblock(sho_region *region, const struct shm_superblock *sb)
 {
     region->dir_off = sb->dir_off;
     region->mark_off = sb->mark_off;
+    region->marks = region->base + sb->mark_off;
     region->data_off = sb->data_off;
     region->root_oid = sb->root_oid;
     memcpy(region->hash_seed, sb->hash_seed, sizeof(region->hash_seed));
