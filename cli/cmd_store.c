@@ -1,5 +1,5 @@
 /*
- * cmd_store.c: create, rm, open (the summary; the prompt is in prompt.c), stat, ps, check.
+ * cmd_store.c: create, rm, open (the summary; the prompt is in prompt.c), stat, ps.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -389,49 +389,6 @@ int cmd_ps(const struct call *call)
     if (rc >= 0 && call->json)
         fputs(state.first ? "]\n" : "\n]\n", stdout);
     code = rc < 0 ? fail(call, rc) : EXIT_DONE;
-    target_close(&target);
-    return code;
-}
-
-/* ---- check */
-
-typedef struct check_state {
-    bool json;
-    bool first;
-} check_state;
-
-static void print_problem(const char *line, void *arg)
-{
-    check_state *state = arg;
-    if (state->json) {
-        fputs(state->first ? "" : ", ", stdout);
-        out_json_str(line);
-    } else {
-        out_row((const int[]){0}, (const char *const[]){line}, 1);
-    }
-    state->first = false;
-}
-
-int cmd_check(const struct call *call)
-{
-    struct target target;
-    int code = target_open_store(call, call->operands[0], SHOBJ_OPEN_READ, &target);
-    if (code != EXIT_DONE)
-        return code;
-    check_state state = {.json = call->json, .first = true};
-    uint64_t problems = 0;
-    if (call->json)
-        fputs("{\"problems\": [", stdout);
-    int rc = shobj_check(target.store, print_problem, &state, &problems);
-    if (call->json)
-        printf("], \"whole\": %s}\n", rc == 0 ? "true" : "false");
-    if (rc == 0 && !call->json)
-        printf("%s: whole\n", shobj_path(target.store));
-    if (rc == SHOBJ_ECORRUPT && problems > 0)
-        code = fail_text(call, rc, "%s: damaged, %" PRIu64 " problem%s found", shobj_path(target.store), problems,
-                         problems == 1 ? "" : "s");
-    else if (rc < 0)
-        code = fail(call, rc);
     target_close(&target);
     return code;
 }

@@ -162,7 +162,9 @@ struct make_step {
 static int make_step(shobj_store *handle, void *arg)
 {
     struct make_step *step = arg;
-    return shopy_plan_build(step->plan, handle);
+    int rc = shopy_plan_build(step->plan, handle);
+    /* Nothing refers to it yet: over the commit, until its proxy pins it. */
+    return rc == 0 ? shobj_hold(handle, step->value.oid) : rc;
 }
 
 /* A new shared object with the contents of a native dict or list. */

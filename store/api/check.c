@@ -2,10 +2,9 @@
  * check.c: verifies a whole store.
  *
  *   superblock      checksum, boundaries
- *   sessions        slots and process records agree
  *   objects         from the root on: each container's own check (dict_check.c, list_check.c), each node and box: inside
  *                   a slab of its class, live, of the right kind and size, owned once
- *   slabs           descriptors; free lists: links, counts, nothing on them that is reachable
+ *   tables          slabs, free lists, locks, sessions (check_tables.c)
  *
  * Objects are walked inside one transaction, so that all of it was true at one instant. On a store so busy that this is lost
  * ATTEMPTS_MAX times, each object is checked by itself, and what can only be judged across objects (a block with two
@@ -16,38 +15,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "txn/session.h"
-#include "types/container.h"
+#include "api/check.h"
 
 #define ATTEMPTS_MAX 3
 
-typedef struct offsets {
-    uint64_t *items;
-    size_t count, room;
-} offsets;
+/* Relaxed: the file only grows. */
+#define LIMIT(c) atomic_load_explicit(&(c)->region->limit, memory_order_relaxed)
 
-/* NUL-ended lines back to back. */
-typedef struct lines {
-    char *text;
-    size_t bytes, room;
-    uint64_t count;
-} lines;
-
-typedef struct checker {
-    sho_session *s;
-    sho_region *region;
-    lines found; /* problems so far */
-    bool exact;  /* all under one transaction */
-    bool failed; /* out of memory */
-    uint64_t *seen; /* open addressing: offsets of blocks that have an owner */
-    size_t seen_count, seen_room;
-    offsets queue; /* objects to visit */
-    /* Of the object that is being checked. */
-    offsets blocks, objects;
-    lines noted;
-} checker;
-
-static void push(checker *c, offsets *list, uint64_t off)
+static void push(sho_checker *c, sho_offsets *list, uint64_t off)
 {
     if (list->count == list->room) {
         size_t room = list->room * 2 + 64;
@@ -64,7 +39,7 @@ static void push(checker *c, offsets *list, uint64_t off)
 
 /* ------------------------------------------------------------------------------------------ the set of seen blocks */
 
-static size_t seen_slot(const checker *c, uint64_t off)
+static size_t seen_slot(const sho_checker *c, uint64_t off)
 {
     size_t i = (size_t)((off >> 3) * 0x9e3779b97f4a7c15u >> 20) & (c->seen_room - 1);
     while (c->seen[i] != 0 && c->seen[i] != off)
@@ -72,7 +47,7 @@ static size_t seen_slot(const checker *c, uint64_t off)
     return i;
 }
 
-static bool grow_seen(checker *c)
+static bool grow_seen(sho_checker *c)
 {
     size_t old_room = c->seen_room;
     uint64_t *old = c->seen;
@@ -89,13 +64,13 @@ static bool grow_seen(checker *c)
     return true;
 }
 
-static bool is_seen(const checker *c, uint64_t off)
+bool sho_check_is_seen(const sho_checker *c, uint64_t off)
 {
     return c->seen != NULL && c->seen[seen_slot(c, off)] == off;
 }
 
 /* False if it was there already. */
-static bool add_seen(checker *c, uint64_t off)
+static bool add_seen(sho_checker *c, uint64_t off)
 {
     if ((c->seen == NULL || c->seen_count * 2 >= c->seen_room) && !grow_seen(c)) {
         c->failed = true;
@@ -111,7 +86,7 @@ static bool add_seen(checker *c, uint64_t off)
 
 /* ------------------------------------------------------------------------------------------ problems */
 
-__attribute__((format(printf, 3, 0))) static void add_line(checker *c, lines *to, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void add_line(sho_checker *c, sho_lines *to, const char *format, va_list args)
 {
     char line[512];
     int n = vsnprintf(line, sizeof(line), format, args);
@@ -131,7 +106,7 @@ __attribute__((format(printf, 3, 0))) static void add_line(checker *c, lines *to
     to->count++;
 }
 
-__attribute__((format(printf, 2, 3))) static void say(checker *c, const char *format, ...)
+void sho_check_say(sho_checker *c, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -142,7 +117,7 @@ __attribute__((format(printf, 2, 3))) static void say(checker *c, const char *fo
 /* Kept aside until the object's operation is valid. */
 __attribute__((format(printf, 3, 4))) static void note(void *arg, uint64_t off, const char *format, ...)
 {
-    checker *c = arg;
+    sho_checker *c = arg;
     char with_place[256];
     snprintf(with_place, sizeof(with_place), "block 0x%llx: %s", (unsigned long long)off, format);
     va_list args;
@@ -153,7 +128,18 @@ __attribute__((format(printf, 3, 4))) static void note(void *arg, uint64_t off, 
 
 /* ------------------------------------------------------------------------------------------ blocks of one object */
 
-static void check_box(checker *c, uint64_t off)
+/* Counts a block of this object. ECORRUPT: there are more than the file has room for, so that some have two owners; what leads
+ * in circles, or again and again to the same, ends here. */
+static int add_block(sho_checker *c, uint64_t off, uint64_t bytes)
+{
+    c->bytes += bytes;
+    if (c->bytes > LIMIT(c))
+        return SHOBJ_ECORRUPT;
+    push(c, &c->blocks, off);
+    return 0;
+}
+
+static int check_box(sho_checker *c, uint64_t off)
 {
     uint64_t header;
     const sho_word *words;
@@ -161,64 +147,62 @@ static void check_box(checker *c, uint64_t off)
     unsigned index;
     if (sho_slab_find(c->region, off, &info, &index) || info.kind == SHM_SLAB_NODES) {
         note(c, off, "referred to as a value, but no block of values");
-        return;
+        return 0;
     }
     if (sho_op_box(c->s, off, &header, &words)) {
         note(c, off, "referred to as a value, but free or damaged");
-        return;
+        return 0;
     }
     uint64_t room = info.kind == SHM_SLAB_RUN ? info.run_slabs << SHM_SLAB_SHIFT : info.block_bytes;
     uint64_t bytes = SHM_BOX_BYTES_OF(header);
     if (sizeof(struct shm_box) + bytes > room)
         note(c, off, "a value of %llu bytes in a block of %llu", (unsigned long long)bytes, (unsigned long long)room);
-    else
-        push(c, &c->blocks, off);
+    return add_block(c, off, sizeof(struct shm_box) + bytes);
 }
 
 static int on_reference(sho_session *s, uint64_t cell, void *arg)
 {
-    checker *c = arg;
+    sho_checker *c = arg;
     uint64_t header;
     uint64_t off = sho_cell_off(cell);
     if (sho_cell_is_box(cell))
-        check_box(c, off);
-    else if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)))
+        return check_box(c, off);
+    if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)))
         note(c, off, "referred to as an object, but there is none");
     else
         push(c, &c->objects, off);
     return 0;
 }
 
-/* Reading the value as a user would finds what is wrong inside it, with all bounds on damaged ones. */
+/* Reading the value as a user would finds what is wrong inside it, with all bounds on damaged ones. Its blocks are counted
+ * first. */
 static int on_cell(void *arg, uint64_t owner_off, uint64_t cell)
 {
-    checker *c = arg;
+    sho_checker *c = arg;
     shobj_value value;
     sho_values_reset(c->s);
-    int rc = sho_cell_decode(c->s, cell, &value);
+    int rc = sho_cell_walk(c->s, cell, on_reference, c);
     if (rc == 0)
-        rc = sho_cell_walk(c->s, cell, on_reference, c);
+        rc = sho_cell_decode(c->s, cell, &value);
     if (rc != SHOBJ_ECORRUPT)
         return rc;
     note(c, owner_off, "holds a value that can't be read: cell %016llx", (unsigned long long)cell);
-    return 0;
+    return c->bytes > LIMIT(c) ? rc : 0;
 }
 
 static int on_node(void *arg, uint64_t off, unsigned kind, unsigned word_count)
 {
-    checker *c = arg;
+    sho_checker *c = arg;
     sho_slab_info info;
     unsigned index;
     if (sho_slab_find(c->region, off, &info, &index) || info.kind != SHM_SLAB_NODES)
         note(c, off, "a node of kind %u outside the slabs of nodes", kind);
     else if (info.block_bytes != SHM_NODE_BYTES(word_count))
         note(c, off, "a node of %u words in a slab of %u-byte blocks", word_count, info.block_bytes);
-    else
-        push(c, &c->blocks, off);
-    return 0;
+    return add_block(c, off, SHM_NODE_BYTES(word_count));
 }
 
-static int object_body(checker *c, uint64_t off)
+static int object_body(sho_checker *c, uint64_t off)
 {
     const sho_check_sink sink = {.problem = note, .cell = on_cell, .node = on_node, .arg = c};
     uint64_t header;
@@ -226,6 +210,7 @@ static int object_body(checker *c, uint64_t off)
     c->objects.count = 0;
     c->noted.bytes = 0;
     c->noted.count = 0;
+    c->bytes = c->bytes_before;
     int rc = sho_op_node_header(c->s, off, &header);
     if (rc)
         return rc;
@@ -239,31 +224,39 @@ static int object_body(checker *c, uint64_t off)
     }
 }
 
-static int check_object(checker *c, uint64_t off)
+static int check_object(sho_checker *c, uint64_t off)
 {
     int rc;
+    c->bytes_before = c->exact ? c->bytes : 0; /* blocks may move between the looks at two objects */
     SHO_OP(c->s, rc, object_body(c, off));
     if (rc == SHOBJ_ECORRUPT) {
-        say(c, "object 0x%llx: can't be walked: it is damaged", (unsigned long long)off);
+        if (c->bytes > LIMIT(c)) {
+            sho_check_say(c, "object 0x%llx: with it there are more blocks than the file has room for: some have two owners; what "
+                             "is left was not looked at", (unsigned long long)off);
+            c->queue.count = 0;
+        } else {
+            sho_check_say(c, "object 0x%llx: can't be walked: it is damaged", (unsigned long long)off);
+        }
         rc = 0;
     }
     if (rc)
         return rc;
     size_t at = 0;
     for (uint64_t i = 0; i < c->noted.count; i++) {
-        say(c, "%s", c->noted.text + at);
+        sho_check_say(c, "%s", c->noted.text + at);
         at += strlen(c->noted.text + at) + 1;
     }
     for (size_t i = 0; i < c->blocks.count; i++)
         if (!add_seen(c, c->blocks.items[i]) && c->exact)
-            say(c, "block 0x%llx: has two owners, one of them object 0x%llx", (unsigned long long)c->blocks.items[i],
+            sho_check_say(c, "block 0x%llx: has two owners, one of them object 0x%llx", (unsigned long long)c->blocks.items[i],
                  (unsigned long long)off);
-    for (size_t i = 0; i < c->objects.count; i++)
+    bool goes_on = c->bytes <= LIMIT(c);
+    for (size_t i = 0; goes_on && i < c->objects.count; i++)
         push(c, &c->queue, c->objects.items[i]);
     return c->failed ? sho_error(SHOBJ_ENOMEM, "checking %s: out of memory", c->region->path) : 0;
 }
 
-static int check_objects(checker *c)
+static int check_objects(sho_checker *c)
 {
     uint64_t root = SHM_OID_OFF(c->region->root_oid);
     int rc = 0;
@@ -271,83 +264,22 @@ static int check_objects(checker *c)
     push(c, &c->queue, root);
     while (rc == 0 && c->queue.count > 0) {
         uint64_t off = c->queue.items[--c->queue.count];
-        if (!is_seen(c, off))
+        if (!sho_check_is_seen(c, off))
             rc = check_object(c, off);
     }
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------------ slabs and sessions */
+/* ------------------------------------------------------------------------------------------ all of it */
 
-static bool is_reachable(void *arg, uint64_t off)
-{
-    return is_seen(arg, off);
-}
-
-/* Is the slab's owner somebody? Sessions come and go meanwhile: it counts only if the slab still names the same one. */
-static bool has_owner(checker *c, uint64_t slab)
-{
-    for (int i = 0; i < 100; i++) {
-        sho_slab_info before, after;
-        if (sho_slab_info_get(c->region, slab, &before) || before.owner == 0)
-            return true;
-        bool used = before.owner <= sho_region_slot_count(c->region) &&
-                    sho_load_acquire(&sho_region_slot(c->region, before.owner - 1)->process) != 0;
-        if (used)
-            return true;
-        if (sho_slab_info_get(c->region, slab, &after) || after.owner != before.owner)
-            continue;
-        return false;
-    }
-    return true;
-}
-
-static void check_slab(checker *c, uint64_t slab)
-{
-    sho_slab_info info;
-    if (sho_slab_info_get(c->region, slab, &info)) {
-        say(c, "slab %llu: its descriptor is nonsense", (unsigned long long)slab);
-        return;
-    }
-    if (info.kind == SHM_SLAB_RUN &&
-        (info.run_slabs == 0 || slab + info.run_slabs > sho_region_slab_count(c->region)))
-        say(c, "slab %llu: a run of %llu slabs reaches over the end", (unsigned long long)slab,
-             (unsigned long long)info.run_slabs);
-    if (info.kind != SHM_SLAB_NODES && info.kind != SHM_SLAB_BOXES)
-        return;
-    /* An owner at work changes its list under our eyes: what stands still is judged. */
-    if (info.owner != 0 && info.owner != c->s->slot_index + 1) {
-        if (!has_owner(c, slab))
-            say(c, "slab %llu: belongs to session %u, which is free", (unsigned long long)slab, info.owner - 1);
-        return;
-    }
-    const char *what = sho_slab_list_check(c->region, slab, c->exact ? is_reachable : NULL, c);
-    if (what != NULL)
-        say(c, "slab %llu: %s", (unsigned long long)slab, what);
-}
-
-static void check_sessions(checker *c)
-{
-    sho_region *region = c->region;
-    for (unsigned i = 0; i < sho_region_slot_count(region); i++) {
-        struct shm_slot *slot = sho_region_slot(region, i);
-        uint64_t process = sho_load_acquire(&slot->process);
-        if (process > SHM_PROCESS_MAX)
-            say(c, "session %u: belongs to process record %llu, which does not exist", i, (unsigned long long)process - 1);
-        else if (process != 0 && sho_load_acquire(&slot->process) == process &&
-                 !sho_process_is_live(region, (unsigned)process - 1) &&
-                 sho_load_acquire(&slot->process) == process)
-            say(c, "session %u: belongs to process record %llu, which is free", i, (unsigned long long)process - 1);
-    }
-}
-
-static int check_all(checker *c)
+static int check_all(sho_checker *c)
 {
     for (int attempt = 0; attempt <= ATTEMPTS_MAX; attempt++) {
         c->exact = attempt < ATTEMPTS_MAX;
         c->found.bytes = 0;
         c->found.count = 0;
         c->seen_count = 0;
+        c->bytes = 0;
         if (c->seen != NULL)
             memset(c->seen, 0, c->seen_room * sizeof(*c->seen));
         int rc = c->exact ? shobj_txn_begin(c->s->store) : 0;
@@ -356,8 +288,7 @@ static int check_all(checker *c)
         rc = check_objects(c);
         /* Reading alone can't lose at commit; but a slab is judged only if the objects are those of the snapshot. */
         if (rc == 0)
-            for (uint64_t i = c->region->data_off >> SHM_SLAB_SHIFT; i < sho_region_slab_count(c->region); i++)
-                check_slab(c, i);
+            sho_check_slabs(c);
         bool valid = !c->exact || (rc == 0 && sho_entries_valid(c->s));
         if (c->exact)
             shobj_txn_abort(c->s->store);
@@ -372,7 +303,7 @@ static int check_all(checker *c)
 SHOBJ_API int shobj_check(shobj_store *store, void (*report)(const char *line, void *arg), void *arg,
                           uint64_t *ret_problem_count)
 {
-    checker c = {.region = store->region};
+    sho_checker c = {.region = store->region};
     int rc = sho_session_get(store, &c.s);
     if (rc)
         return rc;
@@ -380,7 +311,7 @@ SHOBJ_API int shobj_check(shobj_store *store, void (*report)(const char *line, v
         return sho_error(SHOBJ_ETXN, "checking %s: not inside a transaction; end it first", store->region->path);
     rc = check_all(&c);
     if (rc == 0)
-        check_sessions(&c);
+        sho_check_sessions(&c);
     size_t at = 0;
     for (uint64_t i = 0; rc == 0 && i < c.found.count; i++) {
         if (report != NULL)

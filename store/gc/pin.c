@@ -14,6 +14,9 @@
  *
  * and last of all at the object's head: is it there, and the one of that id?
  *
+ * In a store that has no room for a longer table an object is not pinned: looking at what is there must not fail for want of room.
+ * Its proxy then works as long as something else keeps it, and says ESTALE afterwards (G7).
+ *
  * fork(): the handlers make a record for the child, with a copy of the table, before it comes into being. Its lock hangs on a page that
  * both have for a moment; the parent gives it up and the child keeps it.
  */
@@ -207,8 +210,10 @@ SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin)
     uint64_t off = SHM_OID_OFF(oid);
     bool safe = true;
     if (SHO_LIKELY(s->slot != NULL)) {
-        if (SHO_UNLIKELY(pins->free_count == 0) && (rc = grow(pins, s)))
+        if (SHO_UNLIKELY(pins->free_count == 0) && (rc = grow(pins, s)) != 0 && rc != SHOBJ_EFULL)
             return rc;
+    }
+    if (SHO_LIKELY(pins->free_count > 0)) {
         at = pins->free[--pins->free_count];
         sho_store(&pins->chunks[at / CHUNK_IDS]->ids[at % CHUNK_IDS], oid);
         (void)sho_fault("pin.stored");
@@ -236,6 +241,22 @@ SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin)
     sho_store_release(&pins->chunks[pin / CHUNK_IDS]->ids[pin % CHUNK_IDS], 0);
     (void)sho_fault("pin.cleared");
     pins->free[pins->free_count++] = pin;
+}
+
+SHOBJ_API int shobj_hold(shobj_store *store, shobj_oid oid)
+{
+    sho_session *s;
+    uint64_t header;
+    uint64_t off = SHM_OID_OFF(oid);
+    int rc = sho_session_get(store, &s);
+    if (rc || s->slot == NULL || (rc = sho_hold(s, oid)))
+        return rc;
+    sho_region_light_barrier(s->region);
+    if ((SHM_GC_PHASE(sho_gc_word(s)) == SHM_GC_IDLE || is_safe_slow(s, off)) && sho_op_node_header(s, off, &header) == 0 &&
+        SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) && (SHM_NODE_BIRTH(header) & 0xfffff) == SHM_OID_BIRTH(oid))
+        return 0;
+    shobj_release(store, oid);
+    return sho_op_object_gone(oid);
 }
 
 SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid)

@@ -6,6 +6,7 @@
  *   8 KiB      wait buckets, one word each: who sleeps until a node changes
  *   12 KiB     process records, 64 bytes each
  *   44 KiB     session slots, one page each: state, owner's words, what it holds, the first part of the log
+ *   past_off   what recent commits have overwritten, 256 bytes each (backed when somebody asks for it)
  *   dir_off    slab directory, 64 bytes per 64 KiB slab of max_size (sparse; backed as the file grows)
  *   mark_off   the collector's marks, 704 bytes per slab (sparse likewise)
  *   data_off   slabs
@@ -37,7 +38,9 @@
 #define SHM_BUCKET_COUNT 512u
 #define SHM_PROCESS_OFF (SHM_BUCKET_OFF + SHM_BUCKET_COUNT * 8u)
 #define SHM_SLOT_OFF (SHM_PROCESS_OFF + SHM_PROCESS_MAX * 64u)
-#define SHM_DIR_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_SLOT_BYTES)
+#define SHM_PAST_OFF (SHM_SLOT_OFF + SHM_SLOT_MAX * SHM_SLOT_BYTES)
+#define SHM_PAST_CELLS 2048u
+#define SHM_DIR_OFF (SHM_PAST_OFF + SHM_PAST_CELLS * 256u)
 
 /* ------------------------------------------------------------------------------------------ superblock */
 
@@ -62,10 +65,9 @@ struct shm_superblock {
     _Alignas(64) sho_word slab_count; /* slabs from offset 0 on that are backed by memory */
     sho_word slot_high;               /* slots that were ever claimed (their pages are backed) */
     sho_word boot_id_now[2];
-    sho_word recoveries;
-    sho_word collections;
     sho_word elder; /* who has the right of way: ticket << 16 | slot + 1; 0: nobody */
     sho_word gc;    /* the collector: cycle << 32 | pass << 8 | enum shm_gc_phase */
+    sho_word past_until; /* commits up to this version leave what they overwrite in their cells; 0: nobody ever asked */
 
     /* The commit clock, alone on its line. */
     _Alignas(64) sho_word clock;
@@ -73,6 +75,8 @@ struct shm_superblock {
     /* Drawn by those who lose. */
     _Alignas(64) sho_word tickets;
     sho_word elders; /* how often the right of way was taken */
+    sho_word recoveries;
+    sho_word collections;
 
     /* Allocation hints: inexact after a crash, corrected by check and collection. */
     _Alignas(64) sho_word free_slab_hint;  /* about how many slabs are free */
@@ -218,6 +222,15 @@ struct shm_write {
     sho_word words[];
 };
 #define SHM_WRITE_FREES 1ULL
+
+/* What one commit has overwritten (txn/past.c): for each node offset | number of words << 56, base version, mask, header
+ * and the words under the mask; a 0 ends it early. */
+#define SHM_PAST_WORDS 31u
+struct shm_past {
+    sho_word version; /* of the commit; bit 0: being written */
+    sho_word words[SHM_PAST_WORDS];
+};
+_Static_assert(sizeof(struct shm_past) == 256, "four cache lines");
 
 struct shm_log_segment {
     sho_word header; /* of the box */

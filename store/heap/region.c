@@ -28,7 +28,6 @@
 #include "base/error.h"
 
 #define SIZE_MIN (4ULL << 20)
-#define MAX_BYTES_LIMIT (1ULL << 46)
 #define GROW_MIN (256ULL << 10)
 #define GROW_MAX (4ULL << 20)
 
@@ -37,7 +36,7 @@ static uint64_t round_up(uint64_t n, uint64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-static uint64_t superblock_checksum(const struct shm_superblock *sb)
+uint64_t sho_region_checksum(const struct shm_superblock *sb)
 {
     const uint8_t *p = (const uint8_t *)sb;
     uint64_t h = 0xcbf29ce484222325u;
@@ -171,20 +170,22 @@ static int check_superblock(sho_region *region, const struct shm_superblock *sb,
                          "opening %s: layout version %u, but this library reads version %u; open it with a matching "
                          "release of shobj, dump and load it",
                          path, sb->layout_version, SHM_LAYOUT_VERSION);
-    if (sb->header_bytes != sizeof(*sb) || sb->checksum != superblock_checksum(sb))
-        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock is damaged (checksum); restore the file from a copy",
+    if (sb->header_bytes != sizeof(*sb) || sb->checksum != sho_region_checksum(sb))
+        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock is damaged (checksum); repair it (shobj check --repair), or restore it from a copy",
                          path);
-    if (sb->max_bytes % SHM_SLAB_BYTES || sb->max_bytes > MAX_BYTES_LIMIT || sb->dir_off != SHM_DIR_OFF ||
-        sb->data_off % SHM_SLAB_BYTES || sb->data_off >= sb->max_bytes ||
-        sb->mark_off < sb->dir_off + (sb->max_bytes >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab) || sb->mark_off % 64 ||
-        sb->mark_off > sb->data_off || sb->data_off < sb->mark_off + (sb->max_bytes >> SHM_SLAB_SHIFT) * SHM_MARK_BYTES)
-        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock's sizes contradict each other; restore the file",
+    if (sb->max_bytes % SHM_SLAB_BYTES || sb->max_bytes > SHO_MAX_BYTES_LIMIT || sb->dir_off != SHM_DIR_OFF ||
+        sb->mark_off != sho_mark_off(sb->max_bytes) || sb->data_off != sho_data_off(sb->max_bytes) ||
+        sb->data_off >= sb->max_bytes)
+        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock's sizes contradict each other; repair it (shobj check --repair), or restore it",
                          path);
     uint64_t slabs = sho_load(&sb->slab_count);
+    if (slabs < sb->data_off >> SHM_SLAB_SHIFT)
+        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock counts fewer slabs than its tables take; repair it (shobj "
+                         "check --repair), or restore it", path);
     if (slabs > sb->max_bytes >> SHM_SLAB_SHIFT || slabs << SHM_SLAB_SHIFT > file_bytes ||
         file_bytes <= sb->data_off)
         return sho_error(SHOBJ_ECORRUPT,
-                         "opening %s: the file has been cut: %llu bytes, but its heap needs %llu; restore it", path,
+                         "opening %s: the file has been cut: %llu bytes, but its heap needs %llu; repair it (shobj check --repair), or restore it", path,
                          (unsigned long long)file_bytes, (unsigned long long)(slabs << SHM_SLAB_SHIFT));
     return 0;
 }
@@ -228,7 +229,7 @@ static int check_boot(sho_region *region)
         if (sho_process_is_live(region, i))
             return sho_error(SHOBJ_ECORRUPT,
                              "opening %s: it was in use when the machine last went down, so that changes may be "
-                             "missing; restore it from a copy or a dump",
+                             "missing; look at what is left of it (shobj check --repair), or restore it from a copy or a dump",
                              region->path);
     if (region->writable) {
         sho_store(&sb->boot_id_now[0], words[0]);
@@ -359,10 +360,10 @@ static void mark_tables(sho_region *region)
 
 int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsigned file_mode, sho_region **ret_region)
 {
-    if (max_bytes < SIZE_MIN || max_bytes > MAX_BYTES_LIMIT)
+    if (max_bytes < SIZE_MIN || max_bytes > SHO_MAX_BYTES_LIMIT)
         return sho_error(SHOBJ_EINVAL, "creating %s: max_size %llu is not between %llu (4 MiB) and %llu (64 TiB)", path,
                          (unsigned long long)max_bytes, (unsigned long long)SIZE_MIN,
-                         (unsigned long long)MAX_BYTES_LIMIT);
+                         (unsigned long long)SHO_MAX_BYTES_LIMIT);
     if (size > max_bytes)
         return sho_error(SHOBJ_EINVAL, "creating %s: size %llu is above max_size %llu", path, (unsigned long long)size,
                          (unsigned long long)max_bytes);
@@ -372,10 +373,8 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
     int rc;
     struct stat st;
     max_bytes = max_bytes / SHM_SLAB_BYTES * SHM_SLAB_BYTES;
-    uint64_t dir_bytes = (max_bytes >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab);
-    uint64_t mark_off = round_up(SHM_DIR_OFF + dir_bytes, SHM_PAGE_BYTES);
-    uint64_t mark_bytes = (max_bytes >> SHM_SLAB_SHIFT) * SHM_MARK_BYTES;
-    uint64_t data_off = round_up(mark_off + mark_bytes, SHM_SLAB_BYTES);
+    uint64_t mark_off = sho_mark_off(max_bytes);
+    uint64_t data_off = sho_data_off(max_bytes);
     region->writable = true;
     region->fd = open_unnamed(path, file_mode);
     if (region->fd < 0 || fstat(region->fd, &st) < 0) {
@@ -418,7 +417,7 @@ int sho_region_publish(sho_region *region, uint64_t root_oid)
     char proc[40];
     region->sb->root_oid = root_oid;
     region->root_oid = root_oid;
-    region->sb->checksum = superblock_checksum(region->sb);
+    region->sb->checksum = sho_region_checksum(region->sb);
     snprintf(proc, sizeof(proc), "/proc/self/fd/%d", region->fd);
     if (linkat(AT_FDCWD, proc, AT_FDCWD, region->path, AT_SYMLINK_FOLLOW) < 0)
         return fail_errno("creating", region->path);

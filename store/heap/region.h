@@ -6,6 +6,8 @@
 
 #include "heap/layout.h"
 
+#define SHO_MAX_BYTES_LIMIT (1ULL << 46)
+
 typedef struct sho_region {
     uint8_t *base;
     struct shm_superblock *sb;
@@ -35,6 +37,21 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
 int sho_region_publish(sho_region *region, uint64_t root_oid);
 
 void sho_region_close(sho_region *region); /* unmaps; an unpublished file disappears. Takes NULL */
+
+/* Where the marks and the slabs begin in a heap of so many bytes at most. */
+SHO_INLINE uint64_t sho_mark_off(uint64_t max_bytes)
+{
+    uint64_t end = SHM_DIR_OFF + (max_bytes >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab);
+    return (end + SHM_PAGE_BYTES - 1) / SHM_PAGE_BYTES * SHM_PAGE_BYTES;
+}
+SHO_INLINE uint64_t sho_data_off(uint64_t max_bytes)
+{
+    uint64_t end = sho_mark_off(max_bytes) + (max_bytes >> SHM_SLAB_SHIFT) * SHM_MARK_BYTES;
+    return (end + SHM_SLAB_BYTES - 1) / SHM_SLAB_BYTES * SHM_SLAB_BYTES;
+}
+
+/* What the superblock's checksum is to be. */
+uint64_t sho_region_checksum(const struct shm_superblock *sb);
 
 /* Opens the region's file anew: a description of its own, for locks. -1 with errno. */
 int sho_region_reopen(const sho_region *region);

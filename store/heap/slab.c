@@ -123,6 +123,8 @@ static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_st
 {
     uint64_t end = sho_region_slab_count(region);
     uint64_t begin = region->data_off >> SHM_SLAB_SHIFT;
+    if (end <= begin)
+        return 0; /* damaged: the tables alone are more */
     uint64_t hint = sho_load(&region->sb->free_scan_hint);
     if (count > 1 || hint < begin || hint >= end)
         hint = begin;
@@ -698,5 +700,31 @@ const char *sho_slab_list_check(sho_region *region, uint64_t slab, bool (*is_use
     for (unsigned i = 0; is_used != NULL && i < total; i++)
         if ((on_list[i] || i >= LIST_FRESH(list)) && is_used(arg, block_off(slab, cls, i)))
             return "a block in use is on a free list";
+    return NULL;
+}
+
+uint64_t sho_slab_stack_head(const sho_region *region, unsigned cls)
+{
+    return sho_load_acquire(partial_stack(region, cls));
+}
+
+const char *sho_slab_stack_check(sho_region *region, unsigned cls, uint64_t *ret_slab)
+{
+    uint64_t end = sho_region_slab_count(region);
+    uint64_t left = end;
+    for (uint32_t at = STACK_SLAB(sho_slab_stack_head(region, cls)); at != 0; left--) {
+        *ret_slab = at - 1;
+        if (at > end || at <= region->data_off >> SHM_SLAB_SHIFT)
+            return "on the stack of a class, and none of the slabs";
+        if (left == 0)
+            return "the stack of its class goes in a ring";
+        struct shm_slab *d = sho_region_slab(region, at - 1);
+        uint64_t state = sho_load_acquire(&d->state);
+        if (SHM_SLAB_KIND(state) != (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES) || SHM_SLAB_CLASS(state) != cls)
+            return "on the stack of a class that it is not of";
+        if (SHM_SLAB_OWNER(state) != 0 || REMOTE_FLAG(sho_load_acquire(&d->remote)) != SHM_REMOTE_LISTED)
+            return "on the stack of its class, and says that it is not";
+        at = (uint32_t)sho_load(&d->next);
+    }
     return NULL;
 }

@@ -84,4 +84,10 @@ uint64_t sho_slab_used(sho_region *region);
  * must not be on them. What is wrong, or NULL. */
 const char *sho_slab_list_check(sho_region *region, uint64_t slab, bool (*is_used)(void *arg, uint64_t off), void *arg);
 
+/* Verifies the stack of partial slabs of a class while nobody works on it: what is wrong, and at which slab, or NULL. */
+const char *sho_slab_stack_check(sho_region *region, unsigned cls, uint64_t *ret_slab);
+
+/* The head of that stack, which changes with whatever happens to it. */
+uint64_t sho_slab_stack_head(const sho_region *region, unsigned cls);
+
 #endif

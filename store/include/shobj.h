@@ -287,6 +287,20 @@ SHOBJ_API int shobj_reap(shobj_store *store, unsigned *ret_count);
 SHOBJ_API int shobj_check(shobj_store *store, void (*report)(const char *line, void *arg), void *arg,
                           uint64_t *ret_problem_count);
 
+typedef struct shobj_repair_options {
+    const char *output; /* a path (with a '/') for the repaired heap: the store stays as it is. NULL: it takes the store's name */
+    const char *backup; /* keeps the damaged file under this path. NULL: it is removed */
+} shobj_repair_options;
+
+/* Makes a whole heap of a damaged one: copies all that can be read, from the root on, into a new file with the same uuid
+ * and max_size, and puts it in the place of the old one at one instant. Also for stores that can't be opened any more: their
+ * superblock fails, they were cut, or in use when the machine went down. Objects get new ids. Calls `report` (may be
+ * NULL) with one line per loss; an element of a list that is lost becomes None, a dict's key goes with its value. If
+ * anything was lost, objects that nothing leads to any more are put into the root's "lost+found". options NULL:
+ * defaults. EBUSY while any process has the store open; what else shobj_open() and a full disk have. */
+SHOBJ_API int shobj_repair(const char *name, const shobj_repair_options *options,
+                           void (*report)(const char *line, void *arg), void *arg, uint64_t *ret_lost_count);
+
 /* ---------------------------------------------------------------------------------------------- transactions
  *
  * One thread has at most one transaction open. Blocks inside it are savepoints: undoing one takes back what it changed;
@@ -361,11 +375,14 @@ typedef struct shobj_pins shobj_pins;
 SHOBJ_API int shobj_pins_open(shobj_store *store, shobj_pins **ret_pins);
 /* Drops all its pins. Takes NULL. Not after the store was closed. */
 SHOBJ_API void shobj_pins_close(shobj_pins *pins);
-/* Keeps an object alive until shobj_unpin(). ESTALE: it has gone. EFULL, ENOMEM. On a store whose file this process may not write,
- * nothing is kept: the object may go. */
+/* Keeps an object alive until shobj_unpin(). ESTALE: it has gone. ENOMEM. On a store whose file this process may not write, or
+ * that has no room for a longer table, nothing is kept (SHOBJ_PIN_NONE): the object may go. */
 SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin);
 #define SHOBJ_PIN_NONE UINT32_MAX /* no pin: shobj_unpin() does nothing */
 SHOBJ_API void shobj_unpin(shobj_pins *pins, uint32_t pin);
+
+/* Holds an object as if the thread's last call had returned it: over the commit of the transaction that made it, say. ESTALE, EFULL. */
+SHOBJ_API int shobj_hold(shobj_store *store, shobj_oid oid);
 
 /* Lets go of one object that the thread's last call has returned, or (0) of all. */
 SHOBJ_API void shobj_release(shobj_store *store, shobj_oid oid);

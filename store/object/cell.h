@@ -32,6 +32,7 @@ enum {
     SHO_TAG_BOX = 5,
     SHO_TAG_FLOAT = 7 /* and all above */
 };
+_Static_assert(SHO_TAG_OBJECT == 4 && SHO_TAG_BOX == 5, "SHO_WORD_MAY_REFER()");
 #define SHO_CELL(tag, payload) ((uint64_t)(tag) << SHO_CELL_SHIFT | (uint64_t)(payload))
 #define SHO_CELL_TAG(cell) ((unsigned)((cell) >> SHO_CELL_SHIFT))
 #define SHO_CELL_EMPTY 0ULL

@@ -240,6 +240,8 @@ static int commit_round(sho_session *s, int count)
         goto idle;
     }
     (void)sho_fault("commit.decided");
+    if (sho_past_is_wanted(s, wv))
+        sho_past_keep(s, count, wv);
     for (int i = count; i-- > 0;) {
         struct shm_write *write = s->o.entries[s->order[i]].write;
         s->free_count += sho_load(&write->base) & SHM_WRITE_FREES;
@@ -315,9 +317,14 @@ static int commit_single(sho_session *s, const sho_entry *e)
     sho_barrier_commit(s);
     uint64_t now = sho_load_acquire(&s->region->sb->clock);
     uint64_t wv = (now > e->version ? now : e->version) + SHM_VERSION_ONE;
+    bool is_past_wanted = sho_past_is_wanted(s, wv);
+    if (is_past_wanted)
+        wv = draw_version(s, e->version); /* past.c, P3 */
     sho_store(&slot->wv, wv);
     sho_fence_release(); /* C6 */
     (void)sho_fault("single.versioned");
+    if (is_past_wanted)
+        sho_past_keep(s, 1, wv);
     sho_write_apply(s->region, e->write, lock, wv);
     (void)sho_fault("single.unlocked");
     sho_region_light_barrier(s->region);

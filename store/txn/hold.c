@@ -58,8 +58,8 @@ SHO_COLD int sho_hold_more(sho_session *s, shobj_oid oid)
     struct holds *holds = holds_more(s);
     if (holds == NULL || sho_load(&holds->count) >= room_of(holds)) {
         int rc = grow(s, holds, &holds);
-        if (rc)
-            return rc;
+        if (rc) /* without room it is not held: who reads must not fail for that; if the object goes, its id tells */
+            return rc == SHOBJ_EFULL ? 0 : rc;
     }
     uint64_t count = sho_load(&holds->count);
     sho_store(&holds->ids[count], oid);

@@ -192,7 +192,7 @@ static int path_add(sho_session *s, uint32_t entry)
 
 static bool entry_valid(const sho_entry *e)
 {
-    return e->is_new || sho_load_acquire(&e->node->orec) == e->version;
+    return e->is_new || (!e->is_past && sho_load_acquire(&e->node->orec) == e->version);
 }
 
 bool sho_entries_valid(sho_session *s)
@@ -218,6 +218,8 @@ static int extend(sho_session *s, uint64_t version)
 {
     sho_word *clock = &s->region->sb->clock;
     uint64_t now = sho_load_acquire(clock);
+    if (s->looked_back) /* P6 */
+        return doom(s);
     while (s->region->writable && now < version &&
            !atomic_compare_exchange_weak(clock, &now, version))
         ;
@@ -250,6 +252,37 @@ static void mark_through(sho_session *s, uint32_t entry, struct shm_write *write
 {
     s->o.entries[entry].write = write;
     s->o.entries[entry].is_through = true;
+}
+
+static int view_past(sho_past *past, uint64_t off, unsigned kind, uint32_t entry, sho_view *ret_view)
+{
+    if (SHO_UNLIKELY(SHM_HEADER_KIND(past->header) != kind))
+        return SHOBJ_ECORRUPT;
+    *ret_view = (sho_view){
+        .words = past->words, .off = off, .header = past->header, .word_count = past->word_count, .entry = entry};
+    return 0;
+}
+
+/* The node is newer than the snapshot: reads it as it was. *ret_done false: its past is not known. */
+static int read_past(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, uint32_t entry, sho_view *ret_view,
+                     bool *ret_done)
+{
+    sho_past *past;
+    int rc = sho_past_read(s, node, &past);
+    *ret_done = rc != 0 || past != NULL;
+    if (*ret_done && rc == 0 && entry == UINT32_MAX) {
+        rc = entry_add(s, node, past->version, false, &entry);
+        if (rc == 0)
+            rc = path_add(s, entry);
+    }
+    if (!*ret_done || rc)
+        return rc;
+    sho_entry *e = &s->o.entries[entry];
+    e->is_past = true;
+    e->is_through = false;
+    e->version = past->version;
+    e->past = past;
+    return view_past(past, off, kind, entry, ret_view);
 }
 
 static int fill_view(sho_session *s, struct shm_node *node, uint64_t off, unsigned kind, uint32_t entry,
@@ -285,9 +318,14 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
         if (e->is_new)
             return fill_view(s, node, off, kind, at | SHO_ENTRY_NEW_BIT, NULL, ret_view);
         uint64_t orec = sho_load_acquire(&node->orec);
+        if (SHO_UNLIKELY(e->is_past) && orec == e->version)
+            return view_past(e->past, off, kind, at, ret_view);
         if (SHO_UNLIKELY(orec != e->version)) {
             if (SHM_OREC_IS_LOCKED(orec))
                 return meet_lock(s, node, orec, NULL); /* it may give the node back as it was */
+            bool done;
+            if (s->looks_back && ((rc = read_past(s, node, off, kind, at, ret_view, &done)) || done))
+                return rc;
             return s->depth > 0 ? doom(s) : SHO_RESTART;
         }
         return fill_view(s, node, off, kind, at, e->write, ret_view);
@@ -297,8 +335,12 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
     if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec))) {
         if ((rc = meet_lock(s, node, orec, &through)))
             return rc;
-    } else if (s->depth > 0 && orec > s->rv && (rc = extend(s, orec))) {
-        return rc;
+    } else if (s->depth > 0 && orec > s->rv) {
+        bool done;
+        if (s->looks_back && ((rc = read_past(s, node, off, kind, UINT32_MAX, ret_view, &done)) || done))
+            return rc;
+        if ((rc = extend(s, orec)))
+            return rc;
     }
     if ((rc = entry_add(s, node, orec, false, &at)) || (s->depth > 0 && (rc = path_add(s, at))))
         return rc;
@@ -388,9 +430,12 @@ int sho_op_check_slow(sho_session *s)
         return sho_conflict();
     if (!s->region->writable)
         return sho_entries_valid(s) ? 0 : doom(s); /* such a reader can't raise the clock: it looks at everything */
-    for (uint32_t i = 0; i < s->path_count; i++)
-        if (SHO_UNLIKELY(!entry_valid(&s->o.entries[s->path[i]])))
+    for (uint32_t i = 0; i < s->path_count; i++) {
+        const sho_entry *e = &s->o.entries[s->path[i]];
+        /* A node's past, too, was made of its words at that version (P5). */
+        if (SHO_UNLIKELY(!e->is_new && sho_load_acquire(&e->node->orec) != e->version))
             return SHO_RESTART;
+    }
     /* A box that an own change has moved from one node to another lives as long as the first one is unchanged, which need not
      * be on this path. */
     for (uint32_t i = 0; s->boxes && s->moved && i < s->path_count; i++)
@@ -671,7 +716,7 @@ static void cut_log(sho_session *s, const sho_mark *mark)
 
 static void forget_write(sho_entry *e, const sho_mark *mark)
 {
-    if (!e->is_new && !e->is_through && e->write != NULL && e->write_number >= mark->write_count)
+    if (!e->is_new && !e->is_through && !e->is_past && e->write != NULL && e->write_number >= mark->write_count)
         e->write = NULL;
 }
 
@@ -819,6 +864,8 @@ bool sho_op_again_slow(sho_session *s, int *rc)
         return make_deferred(s, rc);
     if (SHO_UNLIKELY(*rc == SHO_RESTART))
         return restart(s, rc);
+    if (SHO_UNLIKELY(*rc == SHOBJ_ESTALE && s->looked_back))
+        *rc = doom(s); /* it was alive at the snapshot, maybe */
     /* What has changed shadows, also those of an earlier operation, must not run again: it has made its check itself. */
     bool changes = s->announced > 0 || s->write_count + s->new_count + s->free_count >
                                        s->op.write_count + s->op.new_count + s->op.free_count;

@@ -55,6 +55,11 @@ typedef struct sho_view {
 
 #define SHO_ENTRY_NEW_BIT 0x80000000u
 
+/* Words that may be a reference to a box or an object (object/cell.h asserts it). */
+#define SHO_WORD_MAY_REFER(word) (((word) >> 48 & ~1ULL) == 4)
+
+typedef struct sho_past sho_past;
+
 /* One node that the transaction (or the single operation) has touched. */
 typedef struct sho_entry {
     struct shm_node *node;
@@ -62,10 +67,12 @@ typedef struct sho_entry {
     union {
         struct shm_write *write; /* the redo record, NULL if it is not to change */
         sho_word *alloc;         /* of an own new node: the record that names it */
+        sho_past *past;          /* if is_past */
     };
     uint32_t write_number; /* write_count before the redo record was made */
     bool is_new;           /* an own new node: changed in place */
     bool is_through;       /* locked and decided by another: `version` is the lock, `write` the other's redo record */
+    bool is_past;          /* newer than the snapshot: `past` is what it was, gained from the node at `version` */
 } sho_entry;
 
 /* A path that was walked, kept to be used again: as long as no orec on it has changed, neither has what it led to, for

@@ -56,6 +56,8 @@ static void settle_writes(sho_region *region, struct shm_slot *slot, uint64_t lo
     sho_log_walk walk;
     sho_word *record;
     uint64_t wv = sho_load(&slot->wv);
+    if (decided)
+        sho_past_forget(region, wv);
     sho_log_walk_begin(&walk, region, slot, (sho_log_pos){0});
     while ((record = sho_log_walk_next(&walk)) != NULL) {
         if (SHM_RECORD_TYPE(sho_load(record)) != SHM_RECORD_WRITE)
@@ -152,6 +154,13 @@ int sho_recover_process(sho_region *region, unsigned process)
     recover_locked(region, process);
     close(lock); /* the proof goes last: nobody claims the record before it is free */
     return 1;
+}
+
+void sho_recover_known_dead(sho_region *region)
+{
+    for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
+        if (sho_process_is_live(region, i))
+            recover_locked(region, i);
 }
 
 unsigned sho_recover_all(sho_region *region)

@@ -101,13 +101,19 @@ static int obtain_slot(shobj_store *store, struct shm_slot **ret_slot, unsigned 
 
 /* ------------------------------------------------------------------------------------------ sessions */
 
-static void session_free(sho_session *s)
+void sho_values_free(sho_session *s)
 {
     while (s->values != NULL) {
         sho_value_block *next = s->values->next;
         free(s->values);
         s->values = next;
     }
+}
+
+static void session_free(sho_session *s)
+{
+    sho_values_free(s);
+    sho_past_end(s, true);
     free(s->o.entries);
     free(s->o.guesses);
     free(s->path);

@@ -53,6 +53,9 @@ static int txn_begin(shobj_store *store, bool reading)
     s->doomed = false;
     s->moved = false;
     s->reading = reading;
+    s->looks_back = s->looked_back = false;
+    if (SHO_UNLIKELY(reading && s->past_executions > 0))
+        sho_past_begin(s);
     s->undo_count = 0;
     s->undo_lost = false;
     if (s->slot != NULL)
@@ -78,6 +81,10 @@ static void txn_end(sho_session *s)
     s->depth = 0;
     s->doomed = false;
     s->reading = false;
+    s->looks_back = false;
+    if (SHO_UNLIKELY(s->looked_back))
+        sho_past_end(s, false);
+    s->looked_back = false;
     s->undo_count = 0;
     if (SHO_UNLIKELY(s->deferred_count > 0))
         sho_deferred_truncate(s, 0);
@@ -93,6 +100,8 @@ static void txn_end(sho_session *s)
 static void lose(sho_session *s)
 {
     uint32_t weight = 1 + s->o.entry_count / 64;
+    if (s->reading)
+        sho_past_lost(s);
     if (s->slot != NULL)
         sho_slot_count(&s->slot->conflicts);
     s->failures += weight < 4 ? weight : 4;

@@ -24,8 +24,8 @@
  *    seq, and is swapped from exactly what was loaded before the state was seen to be of that attempt: one that comes too late
  *    either fails or is of a seq that means nothing any more.
  *
- * A lock that names an attempt which its slot has left is damage: owners leave a seq only when no orec carries it
- * (commit.c, C4). State and orec are read in this order: orec, state, orec.
+ * A lock that names an attempt which its slot has left, or which nobody can be under way with, is damage and not waited for:
+ * owners leave a seq only when no orec carries it (commit.c, C4). State and orec are read in this order: orec, state, orec.
  */
 #include <sched.h>
 #include <time.h>
@@ -163,6 +163,57 @@ static int timed_out(const sho_session *s, struct shm_slot *slot, uint64_t lock)
                      s->region->path, SHM_OREC_SLOT(lock), (unsigned long long)pid);
 }
 
+/* A slot of this process that none of its sessions has, or the one who asks: nobody waits while holding a lock. */
+static bool is_own_and_idle(sho_session *s, unsigned slot_index)
+{
+    if (slot_index == s->slot_index)
+        return true;
+    bool found = false;
+    sho_global_lock();
+    for (const sho_session *other = s->store->sessions; other != NULL; other = other->next_in_store)
+        found |= other->slot != NULL && other->slot_index == slot_index;
+    sho_global_unlock();
+    return !found;
+}
+
+/* Can nobody be under way with the attempt that this lock names? Then it is damage, never to be waited for. A slot is freed
+ * before it leaves its process, and that before its record is freed: so each is looked at again after what it must precede. */
+static bool is_nobodys(sho_session *s, struct shm_slot *slot, struct shm_node *node, uint64_t lock, uint64_t state)
+{
+    unsigned phase = SHM_PHASE(state);
+    bool nobodys = SHM_SEQ(state) != SHM_OREC_SEQ(lock) || phase < SHM_LOCKING || phase > SHM_SINGLE;
+    if (!nobodys) {
+        uint64_t process = sho_load_acquire(&slot->process);
+        nobodys = process == 0 || process > SHM_PROCESS_MAX || !sho_process_is_live(s->region, (unsigned)process - 1) ||
+                  (s->slot != NULL && process - 1 == s->store->peer.process && is_own_and_idle(s, SHM_OREC_SLOT(lock)));
+    }
+    return nobodys && sho_load_acquire(&slot->state) == state && sho_load_acquire(&node->orec) == lock;
+}
+
+bool sho_lock_is_nobodys(sho_session *s, struct shm_node *node)
+{
+    uint64_t lock = sho_load_acquire(&node->orec);
+    if (!SHM_OREC_IS_LOCKED(lock))
+        return false;
+    if (SHM_OREC_SLOT(lock) >= sho_region_slot_count(s->region))
+        return true;
+    struct shm_slot *slot = sho_region_slot(s->region, SHM_OREC_SLOT(lock));
+    return is_nobodys(s, slot, node, lock, sho_load_acquire(&slot->state));
+}
+
+/* Without permission to write: is the owner one that died before it had decided? Whoever recovers it gives the lock back and
+ * stores no word: the node is what it was. */
+static bool died_undecided(sho_session *s, struct shm_slot *slot, uint64_t state)
+{
+    uint64_t process = sho_load_acquire(&slot->process);
+    return !s->region->writable && (SHM_PHASE(state) == SHM_LOCKING || SHM_PHASE(state) == SHM_ABORTED) && process != 0 &&
+           process <= SHM_PROCESS_MAX && !sho_peer_is_alive(s->region, (unsigned)process - 1) &&
+           sho_load_acquire(&slot->state) == state;
+}
+
+/* The redo record that changes nothing. */
+static struct shm_write nothing;
+
 /* One look at the owner. Sets *ret_sleep to 0 if the world may have changed, else to how long to sleep before the next
  * look. */
 static int attend(sho_session *s, struct shm_node *node, uint64_t lock, uint64_t waited, struct shm_write **ret_through,
@@ -172,11 +223,14 @@ static int attend(sho_session *s, struct shm_node *node, uint64_t lock, uint64_t
     uint64_t state = sho_load_acquire(&slot->state);
     bool decided = false;
     *ret_sleep = 0;
-    if (SHM_SEQ(state) != SHM_OREC_SEQ(lock)) {
-        if (sho_load_acquire(&node->orec) != lock)
-            return 0;
-        return sho_error(SHOBJ_ECORRUPT, "%s: a lock names an attempt that session %u has left; run shobj check",
+    if (is_nobodys(s, slot, node, lock, state))
+        return sho_error(SHOBJ_ECORRUPT, "%s: a lock names an attempt of session %u that is not under way; run shobj check",
                          s->region->path, SHM_OREC_SLOT(lock));
+    if (SHM_SEQ(state) != SHM_OREC_SEQ(lock))
+        return 0;
+    if (ret_through != NULL && died_undecided(s, slot, state)) {
+        *ret_through = &nothing;
+        return 0;
     }
     switch (SHM_PHASE(state)) {
     case SHM_LOCKING:

@@ -395,16 +395,20 @@ def check_sum(total: int) -> None:
         sys.exit(f"bench: the balances add up to {total}, not to {ACCOUNTS * BALANCE}")
 
 
-def shobj_audits(path: str) -> Prepare:
-    """Sums of all accounts, one read-only transaction each."""
+def shobj_audits(path: str, by_key: bool) -> Prepare:
+    """Sums of all accounts, one read-only transaction each: each account looked up, or all walked over."""
 
     def prepare(_number: int) -> Batch:
         store = shobj.open_store(path, flag="w")
         accounts = store.root["accounts"]
 
-        @store.atomic(readonly=True)
-        def total() -> int:
+        def looked_up() -> int:
+            return sum(accounts[number]["balance"] for number in range(ACCOUNTS))
+
+        def walked_over() -> int:
             return sum(account["balance"] for account in accounts.values())
+
+        total = store.atomic(readonly=True)(looked_up if by_key else walked_over)
 
         def batch() -> int:
             check_sum(total())
@@ -415,15 +419,25 @@ def shobj_audits(path: str) -> Prepare:
     return prepare
 
 
-def lmdb_audits(folder: Path) -> Prepare:
-    """Sums of all packed integers, one read transaction each."""
+def lmdb_audits(folder: Path, by_key: bool) -> Prepare:
+    """Sums of all packed integers, one read transaction each: each one looked up, or all walked over."""
 
     def prepare(_number: int) -> Batch:
         environment = lmdb_environment(folder)
+        keys = [PACKED.pack(number) for number in range(ACCOUNTS)]
+
+        def looked_up() -> int:
+            with environment.begin() as transaction:
+                return sum(PACKED.unpack(transaction.get(key))[0] for key in keys)
+
+        def walked_over() -> int:
+            with environment.begin() as transaction, transaction.cursor() as cursor:
+                return sum(balance for (balance,) in map(PACKED.unpack, cursor.iternext(keys=False)))
+
+        total = looked_up if by_key else walked_over
 
         def batch() -> int:
-            with environment.begin() as transaction, transaction.cursor() as cursor:
-                check_sum(sum(balance for (balance,) in map(PACKED.unpack, cursor.iternext(keys=False))))
+            check_sum(total())
             return 1
 
         return batch
@@ -468,9 +482,9 @@ def transfers() -> Iterator[Row]:
 def audits() -> Iterator[Row]:
     """Transfers while one more process sums all accounts again and again, against py-lmdb; and how often it does."""
     with new_accounts() as (path, folder):
-        ours = shobj_transfers(path), shobj_audits(path)
-        packed = lmdb_transfers(folder), lmdb_audits(folder)
-        for processes in (1, 2):
+        for processes, by_key in ((1, True), (2, True), (1, False), (2, False)):
+            ours = shobj_transfers(path), shobj_audits(path, by_key)
+            packed = lmdb_transfers(folder), lmdb_audits(folder, by_key)
 
             def rates(transfer: Prepare, audit: Prepare) -> tuple[float, float]:
                 *moved, sums = side_by_side(0.4, [transfer] * processes + [audit])  # noqa: B023
@@ -480,7 +494,7 @@ def audits() -> Iterator[Row]:
             (mine, my_sums), (theirs, their_sums) = (
                 [statistics.median(values) for values in zip(*side, strict=True)] for side in both
             )
-            name = f"{of_processes(processes)} + auditor:"
+            name = f"{processes} + auditor {'by key' if by_key else 'by walk'}:"
             against = f"py-lmdb {per_second(theirs)}"
             yield Row(f"{name} transfers", per_second(mine), against, mine / theirs, 3, False)
             against = f"py-lmdb {per_second(their_sums)}"

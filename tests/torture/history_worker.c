@@ -352,7 +352,7 @@ static int run_by_hand(struct worker *w)
 {
     for (;;) {
         w->invoked_ns = now_ns();
-        int rc = shobj_txn_begin(w->store);
+        int rc = w->only_reads && draw(&w->random, 4) ? shobj_txn_begin_read(w->store) : shobj_txn_begin(w->store);
         if (rc < 0)
             return rc;
         rc = attempt(w->store, w);

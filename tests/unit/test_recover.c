@@ -176,6 +176,9 @@ static void check_whole(void)
     CHECK_INT(stat.sessions, sessions_alive);
     CHECK_INT(stat.processes, processes_alive);
     CHECK_INT(shobj_check(store, NULL, NULL, NULL), 0);
+    const struct shm_past *cells = (const struct shm_past *)(store->region->base + SHM_PAST_OFF);
+    for (unsigned i = 0; i < SHM_PAST_CELLS; i++)
+        CHECK_INT(sho_load(&cells[i].version) & 1, 0); /* none is left half written */
     for (unsigned i = 0; i < sho_region_slot_count(store->region); i++) {
         struct shm_slot *slot = sho_region_slot(store->region, i);
         CHECK_INT(SHM_PHASE(sho_load(&slot->state)), sho_load(&slot->process) == 0 ? SHM_FREE : SHM_IDLE);
@@ -292,6 +295,11 @@ int main(void)
     for (int i = 0; i < NODES; i++)
         nodes[i] = node_new(store, START);
     lone = node_new(store, 0);
+    sho_past_lost(session_of(store)); /* commits leave their past, too */
+    sho_past_lost(session_of(store));
+    CHECK_INT(shobj_txn_begin_read(store), 0);
+    CHECK_INT(shobj_txn_commit(store), 0);
+    CHECK(sho_load(&store->region->sb->past_until) != 0);
     shobj_stat stat;
     CHECK_INT(shobj_stat_get(store, &stat), 0);
     sessions_alive = stat.sessions;
