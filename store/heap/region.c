@@ -197,6 +197,7 @@ static void copy_superblock(sho_region *region, const struct shm_superblock *sb)
 {
     region->dir_off = sb->dir_off;
     region->mark_off = sb->mark_off;
+    region->marks = region->base + sb->mark_off;
     region->data_off = sb->data_off;
     region->root_oid = sb->root_oid;
     memcpy(region->hash_seed, sb->hash_seed, sizeof(region->hash_seed));
@@ -395,8 +396,12 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
         rc = sho_region_back(region, SHM_DIR_OFF, (data_off >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab));
     if (rc == 0)
         rc = fill_superblock(region, max_bytes, mark_off, data_off);
+    /* The tables are sparse: growth begins behind them. */
+    if (rc == 0 && ftruncate(region->fd, (off_t)data_off) < 0)
+        rc = fail_errno("creating", path);
     if (rc)
         goto fail;
+    sho_region_refresh(region, 0, data_off);
     mark_tables(region);
     uint64_t want = round_up(size, SHM_SLAB_BYTES) >> SHM_SLAB_SHIFT;
     uint64_t least = (data_off >> SHM_SLAB_SHIFT) + 4;
