@@ -14,6 +14,8 @@
 #include "types/dict.h"
 #include "types/list.h"
 
+#define MAX_BYTES (64u << 20)
+
 #define KEYS 3000
 #define ELEMENTS 2000
 
@@ -22,7 +24,7 @@ static char path[64], backup[80], output[80];
 static shobj_store *open_mode(enum shobj_open_mode mode)
 {
     /* A mapping of its own also with SHOBJ_TWIN: damage is done to this one, and looked at through it. */
-    const shobj_options options = {.mode = mode, .max_size = 64u << 20, .own_mapping = true};
+    const shobj_options options = {.mode = mode, .max_size = MAX_BYTES, .own_mapping = true};
     shobj_store *store;
     CHECK_INT(shobj_open(path, &options, &store), 0);
     return store;
@@ -413,16 +415,17 @@ static void test_cut(void)
     uint64_t lost, count;
     shobj_close(make());
     CHECK_INT(stat(path, &st), 0);
-    CHECK_INT(truncate(path, st.st_size - st.st_size / 8), 0);
+    const uint64_t data_off = sho_data_off(MAX_BYTES);
+    CHECK_INT(truncate(path, st.st_size - (st.st_size - (off_t)data_off) / 8), 0);
     shobj_store *store = repair(&lost);
     CHECK_INT(shobj_dict_len(store, shobj_root(store), &count), 0);
     CHECK(count > 0);
     shobj_close(store);
-    for (off_t size = 4096; size < 3 << 20; size *= 3) { /* within the tables */
+    for (off_t size = 4096; (uint64_t)size < 3 * data_off; size *= 3) { /* within the tables */
         shobj_close(make());
         CHECK_INT(truncate(path, size), 0);
         int rc = shobj_repair(path, NULL, NULL, NULL, &lost);
-        CHECK_INT(rc, size > SHM_DIR_OFF + SHM_SLAB_BYTES ? 0 : SHOBJ_ECORRUPT);
+        CHECK_INT(rc, (uint64_t)size > data_off ? 0 : SHOBJ_ECORRUPT);
     }
 }
 
