@@ -9,6 +9,8 @@
 
 #include <time.h>
 
+#include "base/schedule.h"
+
 #define BUSY_PAUSE_NS 500000u     /* at first; doubled up to */
 #define BUSY_PAUSE_NS_MAX 20000000u
 #define BUSY_NS 1000000000u       /* so long in all: who has lost his processor will have it again */
@@ -72,10 +74,18 @@ static void sweep_slab(sho_helper *h, uint64_t slab, void *arg)
     }
 }
 
+void sho_helper_nap(uint64_t ns)
+{
+#ifdef SHOBJ_FAULTS
+    if (sho_schedule_sleep(NULL, 0, ns))
+        return;
+#endif
+    nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
+}
+
 /* True when all slabs are swept, or held by a sweeper that does not get on. */
 static bool sweep_all(sho_helper *h, uint64_t *ret_held)
 {
-    uint64_t began = sho_monotonic_ns();
     for (uint64_t pause = BUSY_PAUSE_NS;; pause = pause < BUSY_PAUSE_NS_MAX ? 2 * pause : pause) {
         bool late = false;
         h->may_pause = true;
@@ -83,11 +93,14 @@ static bool sweep_all(sho_helper *h, uint64_t *ret_held)
             return false;
         if (h->assists && h->pass_busy > 0)
             return false;
-        if (h->pass_busy == 0 || sho_monotonic_ns() - began > BUSY_NS) {
+        /* Over all slices of this helper's time, or it would wait for ever. */
+        if (h->pass_busy > 0 && h->busy_since_ns == 0)
+            h->busy_since_ns = sho_monotonic_ns();
+        if (h->pass_busy == 0 || sho_monotonic_ns() - h->busy_since_ns > BUSY_NS) {
             *ret_held = h->pass_busy;
             return true;
         }
-        nanosleep(&(struct timespec){.tv_nsec = (long)pause}, NULL);
+        sho_helper_nap(pause);
     }
 }
 
@@ -176,7 +189,7 @@ void sho_cycle_help(sho_helper *h)
         unsigned phase = SHM_GC_PHASE(h->gc);
         h->gc = sho_load_acquire(&region->sb->gc);
         if (SHM_GC_PHASE(h->gc) != phase || SHM_GC_CYCLE(h->gc) != h->pass_cycle)
-            h->pass_done = 0;
+            h->pass_done = h->busy_since_ns = 0;
         h->pass_cycle = SHM_GC_CYCLE(h->gc);
         h->may_pause = false;
         if (SHM_GC_PHASE(h->gc) == SHM_GC_IDLE || SHM_GC_CYCLE(h->gc) != cycle ||

@@ -27,6 +27,7 @@ typedef struct sho_helper {
     uint32_t pass_cycle;
     uint64_t pass_count;      /* of slabs */
     uint64_t pass_busy;       /* slabs that others were sweeping */
+    uint64_t busy_since_ns;   /* CLOCK_MONOTONIC: since when some pass of this phase found such slabs; 0: none did */
     uint64_t pass_done;       /* slabs that the pass of this phase has visited */
 } sho_helper;
 
@@ -42,6 +43,9 @@ SHO_INLINE bool sho_helper_goes_on(sho_helper *h)
 /* Calls visit for each slab, once around from the helper's first one, or goes on where it came back for a pause. False if the
  * phase was over, or the helper is to come back, before the end. */
 bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, void *arg), void *arg);
+
+/* Lets others get on. */
+void sho_helper_nap(uint64_t ns);
 
 /* ARM and ROOTS (roots.c): the whole of it. */
 void sho_cycle_arm(sho_helper *h);

@@ -8,8 +8,6 @@
  * in the middle of a commit) they are taken as they are: each word is an old or a new one, and who changes them shades
  * both. The worst that words of different instants do is to shade something for nothing.
  */
-#include <time.h>
-
 #include "gc/cycle.h"
 #include "types/trace.h"
 
@@ -175,24 +173,40 @@ bool sho_cycle_mark(sho_helper *h)
         if (h->assists)
             return false;
         if (!found) /* others are at it, with nothing that can be seen from outside */
-            nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+            sho_helper_nap(PAUSE_NS);
     }
 }
 
 /* ------------------------------------------------------------------------------------------ kill */
 
-/* Out of use: who has read it finds its orec changed, who comes now finds no object. A lock on it is one of a commit that
- * has found it by an id that nobody had pinned; it will be gone, or its owner is dead. */
+/* Does a lock belong to a commit that can't be undone any more? It unlocks to a version above the one that others have read, so
+ * nobody need wait for it. */
+static bool is_decided(sho_region *region, uint64_t lock)
+{
+    if (SHM_OREC_SLOT(lock) >= sho_region_slot_count(region))
+        return false;
+    struct shm_slot *slot = sho_region_slot(region, SHM_OREC_SLOT(lock));
+    uint64_t state = sho_load_acquire(&slot->state);
+    return SHM_PHASE(state) == SHM_COMMITTED && (SHM_SEQ(state) & SHM_SEQ_MASK) == SHM_OREC_SEQ(lock);
+}
+
+/* Out of use: who has read it finds its orec changed, who comes now finds no object. A lock on it is one of a commit that has found
+ * it by an id that nobody had pinned: it is given back if that is undecided, or its owner is dead. */
 static int kill_head(sho_helper *h, struct shm_node *node, uint64_t header)
 {
     if (SHM_HEADER_KIND(header) != SHM_DYING) {
         (void)sho_fault("gc.kill");
-        if (!sho_cas(&node->header, header, (header & ~0xffULL) | SHM_DYING))
+        /* Another helper may have been first, and not have raised the orec yet: then we do, or its blocks would be swept before. */
+        if (!sho_cas(&node->header, header, (header & ~0xffULL) | SHM_DYING) &&
+            SHM_HEADER_KIND(sho_load_acquire(&node->header)) != SHM_DYING)
             return 0;
         (void)sho_fault("gc.killed");
     }
     while (!sho_orec_raise(h->region, node)) {
-        int rc = sho_wait_lock(h->s, node, sho_load_acquire(&node->orec), NULL);
+        uint64_t orec = sho_load_acquire(&node->orec);
+        if (SHM_OREC_IS_LOCKED(orec) && is_decided(h->region, orec))
+            return 0;
+        int rc = sho_wait_lock(h->s, node, orec, NULL);
         if (rc)
             return rc;
     }
@@ -215,15 +229,16 @@ static void kill_slab(sho_helper *h, uint64_t slab, void *arg)
             continue;
         uint64_t off = (slab << SHM_SLAB_SHIFT) + (uint64_t)i * info.block_bytes;
         struct shm_node *node = (struct shm_node *)(h->region->base + off);
-        /* As in slab_sweep.c: the header, the phase, what is in transit, the mark. */
+        /* As in slab_sweep.c: the header, what is in transit, the mark, and last of all the phase. */
         uint64_t header = sho_load_acquire(&node->header);
         if (!SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) && SHM_HEADER_KIND(header) != SHM_DYING)
             continue;
-        if (!sho_helper_goes_on(h))
-            return;
+        (void)sho_fault("gc.judge");
         if (sho_slab_in_transit(h->region, slab, off) ||
             sho_mark_get(h->region, h->shader.cycle, block) == SHO_BLACK)
             continue;
+        if (!sho_helper_goes_on(h))
+            return;
         k->rc = kill_head(h, node, header);
     }
 }

@@ -169,6 +169,7 @@ static bool is_safe(sho_session *s, uint64_t off)
     uint64_t gc = sho_load_acquire(word);
     for (;;) {
         uint64_t seen = gc;
+        bool is_condemned = false;
         sho_block block;
         uint64_t header;
         switch (SHM_GC_PHASE(gc)) {
@@ -185,11 +186,13 @@ static bool is_safe(sho_session *s, uint64_t off)
                 return true;
             break;
         default:
-            if (sho_block_find(s->region, off, &block, &header) || !block.is_node ||
-                sho_mark_get(s->region, SHM_GC_CYCLE(gc), block) != SHO_BLACK)
-                return false;
+            (void)sho_fault("pin.looked");
+            is_condemned = sho_block_find(s->region, off, &block, &header) || !block.is_node ||
+                           sho_mark_get(s->region, SHM_GC_CYCLE(gc), block) != SHO_BLACK;
         }
         gc = sho_load_acquire(word);
+        if (gc == seen && is_condemned)
+            return false; /* else its mark may be one of the next cycle, which says nothing of the one before */
         if (gc == seen)
             return true;
     }

@@ -5,7 +5,8 @@
  * is given up, or whether its log changes under our eyes, does not matter: what is shaded for nothing is freed one cycle later.
  *
  * A root area is read while its owner goes on. That is enough because whoever stores a reference into one shades the object himself
- * (gc/README.md, G2): what has come since is known, what has gone since without being stored elsewhere is nobody's. Logs are read before
+ * (gc/README.md, G2): what has come since is known, what has gone since without being stored elsewhere is nobody's. Holds are read before pins, and those before logs: the
+ * way that references take from one to the other. Logs are read before
  * `freeing`: a record is wiped only when its block stands there.
  */
 #include "gc/cycle.h"
@@ -84,16 +85,27 @@ static void scan_id_boxes(sho_helper *h, uint64_t off, unsigned kind)
     }
 }
 
-void sho_roots_scan_slot(sho_helper *h, struct shm_slot *slot)
+static void scan_holds(sho_helper *h, struct shm_slot *slot)
 {
     uint64_t count = sho_load_acquire(&slot->hold_count);
     scan_ids(h, slot->holds, count < SHM_HOLD_MAX ? count : SHM_HOLD_MAX);
     scan_id_boxes(h, sho_load_acquire(&slot->holds_more), SHM_BOX_HOLDS);
+    (void)sho_fault("gc.scanned_holds");
+}
+
+static void scan_log(sho_helper *h, struct shm_slot *slot)
+{
     scan_log_chain(h, slot);
     sho_shade_log(&h->shader, slot);
     keep(h, sho_load_acquire(&slot->taking));
     keep(h, sho_load_acquire(&slot->freeing));
     (void)sho_fault("gc.scanned_slot");
+}
+
+void sho_roots_scan_slot(sho_helper *h, struct shm_slot *slot)
+{
+    scan_holds(h, slot);
+    scan_log(h, slot);
 }
 
 void sho_roots_scan_process(sho_helper *h, struct shm_process *process)
@@ -105,10 +117,14 @@ void sho_roots_scan_process(sho_helper *h, struct shm_process *process)
 void sho_cycle_roots(sho_helper *h)
 {
     sho_shade_object(&h->shader, h->region->root_oid);
+    sho_region_barrier(h->region); /* each helper for itself, before it reads the first: G3 */
     for (unsigned i = 0; i < sho_region_slot_count(h->region) && sho_helper_goes_on(h); i++)
         if (sho_load_acquire(&sho_region_slot(h->region, i)->process) != 0)
-            sho_roots_scan_slot(h, sho_region_slot(h->region, i));
+            scan_holds(h, sho_region_slot(h->region, i));
     for (unsigned i = 0; i < SHM_PROCESS_MAX && sho_helper_goes_on(h); i++)
         if (sho_process_is_live(h->region, i))
             sho_roots_scan_process(h, sho_region_process(h->region, i));
+    for (unsigned i = 0; i < sho_region_slot_count(h->region) && sho_helper_goes_on(h); i++)
+        if (sho_load_acquire(&sho_region_slot(h->region, i)->process) != 0)
+            scan_log(h, sho_region_slot(h->region, i));
 }

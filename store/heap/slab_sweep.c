@@ -6,12 +6,13 @@
  *
  * It judges a block by looking, in this order, at
  *   1 its header: not free
- *   2 the slab's claim: still its own, so that the slab has not begun another life and the header was one
- *   3 the collector's word: still sweeping the same cycle, so that the block was there before that ended
- *   4 the first block that was never used, behind which headers may be anything, and then what the slab's owner is taking:
+ *   2 the first block that was never used, behind which headers may be anything, and then what the slab's owner is taking:
  *     another block, so that the taking of this one is over
- *   5 the block's mark: none, and who takes blocks in this cycle marks them before 1 can be seen and before 4 ends
- * Such a block is garbage and will be for ever, and nobody else frees it: what sessions are about to free was marked as a root.
+ *   3 the block's mark: none
+ *   4 the slab's claim: still its own, so that the slab has not begun another life and the header was one
+ *   5 the collector's word: still sweeping the same cycle. So the taking of the block was over before that ended: its taker's
+ *     second look, before the end of 2, saw this cycle and marked the block, or an earlier one, and the block was there
+ * Last of all 4 and 5, or the cycle could end between them and the taker's look. Such a block is garbage and will be for ever, and nobody else frees it: what sessions are about to free was marked as a root.
  *
  * A node's orec is raised first, so that a committer who has read it in its life can't lock it any more; one that is locked
  * (by a commit on an object that was taken out of use meanwhile) is left for the next cycle.
@@ -62,10 +63,7 @@ static bool is_garbage(sweeper *w, sho_block block, uint64_t off)
     const sho_word *words = (const sho_word *)(w->region->base + off);
     if (SHM_HEADER_KIND(sho_load_acquire(words + block.is_node)) == SHM_KIND_FREE)
         return false;
-    if (!is_current(w)) {
-        w->late = true;
-        return false;
-    }
+    (void)sho_fault("sweep.judge");
     bool is_run = w->cls == SHO_CLASS_COUNT;
     const struct shm_slab *d = sho_region_slab(w->region, w->slab);
     if (!is_run && block.index >= LIST_FRESH(sho_load_acquire(&d->private_list)))
@@ -78,7 +76,10 @@ static bool is_garbage(sweeper *w, sho_block block, uint64_t off)
         w->late = true;
         return false;
     }
-    return block.is_node ? (mark >> shift & 3) != SHO_BLACK : !(mark >> shift & 1);
+    if (block.is_node ? (mark >> shift & 3) == SHO_BLACK : mark >> shift & 1)
+        return false;
+    w->late = !is_current(w);
+    return !w->late;
 }
 
 static void free_block(sweeper *w, sho_block block, uint64_t off)

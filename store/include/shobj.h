@@ -540,10 +540,11 @@ SHOBJ_API size_t shobj_path_step(const shobj_value *key, char *buf, size_t buf_b
 SHOBJ_API int shobj_literal_parse(const char *text, shobj_value *ret_value, void **ret_memory);
 
 enum shobj_form {
-    SHOBJ_FORM_LITERAL, /* Python literals, containers as [..] and {..} */
+    SHOBJ_FORM_LITERAL, /* Python literals, containers as [..] and {..}; ints of over 16 KiB in hexadecimal */
     SHOBJ_FORM_JSON,    /* plain JSON: bytes as base64, tuples and sets as arrays, keys that are not str by their
-                           literal, NaN and infinities as null; an object met again inside itself as {"$ref": oid} */
-    SHOBJ_FORM_DUMP     /* exact JSON with $bytes, $tuple, $set, $dict, $float, $ref tags */
+                           literal, NaN and infinities as null, ints of over 16 KiB as a string with their literal; an
+                           object met again inside itself as {"$ref": oid} */
+    SHOBJ_FORM_DUMP     /* exact JSON with $bytes, $tuple, $set, $dict, $float, $int, $ref tags */
 };
 
 /* Writes the text of a value and all below it through `write` (stops at a result other than 0 and returns it). indent 0:

@@ -86,6 +86,8 @@ void sho_hold_drop(sho_session *s)
 void sho_hold_release(sho_session *s, shobj_oid oid)
 {
     uint32_t last = s->hold_count - 1;
+    if (SHO_UNLIKELY(sho_load(&s->slot->holds_more) != 0))
+        return; /* all go together, and whether there are any is told by those in the slot */
     for (uint32_t i = 0; i <= last; i++)
         if (sho_load(&s->slot->holds[i]) == oid) {
             sho_store_release(&s->slot->holds[i], sho_load(&s->slot->holds[last]));

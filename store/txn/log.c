@@ -82,6 +82,9 @@ static int segment_append(sho_session *s, sho_word *link)
 {
     uint64_t off;
     uint32_t payload = s->log.segment >= 2 ? SEGMENT_PAYLOAD_LARGE : SEGMENT_PAYLOAD_SMALL;
+    /* A block that is to be named in the segment may be in transit itself; its header is not written yet. */
+    uint64_t taking = sho_load(&s->slot->taking);
+    uint64_t gc_seen = s->heap.gc_seen;
     int rc = sho_heap_take_box(&s->heap, payload, &off);
     if (rc == SHOBJ_EFULL && payload != SEGMENT_PAYLOAD_SMALL) {
         payload = SEGMENT_PAYLOAD_SMALL;
@@ -95,6 +98,8 @@ static int segment_append(sho_session *s, sho_word *link)
     sho_store_release(&segment->header, SHM_BOX_HEADER(SHM_BOX_LOG, 0, payload));
     sho_store_release(link, off);
     sho_heap_taken(&s->heap, off);
+    s->heap.gc_seen = gc_seen;
+    sho_store_release(&s->slot->taking, taking);
     return 0;
 }
 

@@ -321,26 +321,26 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
         if (SHO_UNLIKELY(e->is_past) && orec == e->version)
             return view_past(e->past, off, kind, at, ret_view);
         if (SHO_UNLIKELY(orec != e->version)) {
-            if (SHM_OREC_IS_LOCKED(orec))
-                return meet_lock(s, node, orec, NULL); /* it may give the node back as it was */
             bool done;
             if (s->looks_back && ((rc = read_past(s, node, off, kind, at, ret_view, &done)) || done))
                 return rc;
+            if (SHM_OREC_IS_LOCKED(orec))
+                return meet_lock(s, node, orec, NULL); /* it may give the node back as it was */
             return s->depth > 0 ? doom(s) : SHO_RESTART;
         }
         return fill_view(s, node, off, kind, at, e->write, ret_view);
     }
     uint64_t orec = sho_load_acquire(&node->orec);
     struct shm_write *through = NULL;
+    bool done;
+    if (SHO_UNLIKELY(s->looks_back) && (SHM_OREC_IS_LOCKED(orec) || orec > s->rv) &&
+        ((rc = read_past(s, node, off, kind, UINT32_MAX, ret_view, &done)) || done))
+        return rc;
     if (SHO_UNLIKELY(SHM_OREC_IS_LOCKED(orec))) {
         if ((rc = meet_lock(s, node, orec, &through)))
             return rc;
-    } else if (s->depth > 0 && orec > s->rv) {
-        bool done;
-        if (s->looks_back && ((rc = read_past(s, node, off, kind, UINT32_MAX, ret_view, &done)) || done))
-            return rc;
-        if ((rc = extend(s, orec)))
-            return rc;
+    } else if (s->depth > 0 && orec > s->rv && (rc = extend(s, orec))) {
+        return rc;
     }
     if ((rc = entry_add(s, node, orec, false, &at)) || (s->depth > 0 && (rc = path_add(s, at))))
         return rc;
@@ -349,8 +349,35 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
     return fill_view(s, node, off, kind, at, through, ret_view);
 }
 
+/* A node that this transaction has read before, unchanged since: what its entry was made from has been judged already. */
+SHO_INLINE bool read_again(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
+{
+    if (SHO_UNLIKELY(s->depth == 0 || !s->mapped || s->doomed || s->deferred_pending > 0 || s->path_count == s->path_room))
+        return false;
+    const struct shm_node *node = (const struct shm_node *)(s->o.base + off); /* not looked at before it is found */
+    uint32_t at = entry_find(s, node);
+    if (at == UINT32_MAX)
+        return false;
+    sho_entry *e = &s->o.entries[at];
+    if (SHO_UNLIKELY(e->is_new || e->is_past || sho_load_acquire(&e->node->orec) != e->version))
+        return false;
+    uint64_t header = sho_load(&e->node->header);
+    if (SHO_UNLIKELY(SHM_HEADER_KIND(header) != kind || SHM_NODE_WORDS(header) - 1 >= SHM_NODE_WORDS_MAX))
+        return false;
+    s->path[s->path_count++] = at;
+    *ret_view = (sho_view){.words = e->node->words,
+                           .write = e->write,
+                           .off = off,
+                           .header = header,
+                           .word_count = SHM_NODE_WORDS(header),
+                           .entry = at};
+    return true;
+}
+
 int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
 {
+    if (read_again(s, off, kind, ret_view))
+        return 0;
     struct shm_node *node = (struct shm_node *)sho_region_at(s->region, off, SHM_NODE_BYTES(1));
     s->o.limit = atomic_load_explicit(&s->region->limit, memory_order_relaxed);
     if (SHO_UNLIKELY(node == NULL || (off & 15)))

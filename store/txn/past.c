@@ -28,6 +28,8 @@
  *     nodes may be followed: a node that was reachable at rv and is freed has a version above rv from then on.
  * P6  Only a transaction that was begun for reading looks back. Having done so it can't move its snapshot: at a node
  *     without a past it loses.
+ * P7  A node that is locked by a commit which is decided, for a version above rv, need not be waited for: as long as the orec
+ *     carries the lock, its words are those under the commit's mask, which the cell has, and others, which stay.
  *
  * Memory order: a cell is a seqlock with one writer at a time. The claiming swap, with the fence behind it, comes before the words; the
  * release store of the version after them. A reader's acquire load, fence and second load of the version are the partners.
@@ -197,14 +199,29 @@ static bool undo_commit(const sho_session *s, uint64_t off, uint64_t v, sho_past
     return sho_load(&cell->version) == v;
 }
 
-/* The node as it is, at one instant. */
-static bool copy_now(struct shm_node *node, sho_past *past)
+/* The version of the attempt that this lock is of, if it is decided, else 0. */
+static uint64_t decided_version(const sho_session *s, uint64_t lock)
 {
-    past->version = sho_load_acquire(&node->orec);
+    if (SHM_OREC_SLOT(lock) >= sho_region_slot_count(s->region))
+        return 0;
+    const struct shm_slot *slot = sho_region_slot(s->region, SHM_OREC_SLOT(lock));
+    uint64_t state = sho_load_acquire(&slot->state);
+    uint64_t wv = sho_load_acquire(&slot->wv);
+    bool may_be = SHM_PHASE(state) == SHM_COMMITTED || SHM_PHASE(state) == SHM_SINGLE;
+    return may_be && SHM_SEQ(state) == SHM_OREC_SEQ(lock) && sho_wv_is_version(wv) ? wv : 0;
+}
+
+/* The node as it is, at one instant, and the version that this is. Of one that is locked for a version above the snapshot some
+ * words may be stored already and some not: that version's cell has what all of them were (P7). */
+static bool copy_now(const sho_session *s, struct shm_node *node, sho_past *past, uint64_t *ret_version)
+{
+    past->version = *ret_version = sho_load_acquire(&node->orec);
+    if (SHM_OREC_IS_LOCKED(past->version) && (*ret_version = decided_version(s, past->version)) <= s->rv)
+        return false;
     past->header = sho_load(&node->header);
     past->undone = 0;
     past->word_count = SHM_NODE_WORDS(past->header);
-    if (SHM_OREC_IS_LOCKED(past->version) || past->word_count == 0 || past->word_count > SHM_NODE_WORDS_MAX)
+    if (past->word_count == 0 || past->word_count > SHM_NODE_WORDS_MAX)
         return false;
     for (unsigned i = 0; i < past->word_count; i++)
         sho_store(&past->words[i], sho_load(&node->words[i]));
@@ -227,10 +244,10 @@ int sho_past_read(sho_session *s, struct shm_node *node, sho_past **ret_past)
     sho_past *past = past_new(s);
     if (past == NULL)
         return sho_error(SHOBJ_ENOMEM, "out of memory for a transaction of %u nodes", s->o.entry_count);
+    uint64_t v;
     *ret_past = NULL;
-    if (!copy_now(node, past))
-        return SHO_RESTART;
-    uint64_t v = past->version;
+    if (!copy_now(s, node, past, &v))
+        return SHM_OREC_IS_LOCKED(past->version) ? 0 : SHO_RESTART;
     for (unsigned steps = 0; v > s->rv; steps++) {
         uint64_t base;
         if (steps == STEPS_MAX || !undo_commit(s, off, v, past, &base) || base >= v)

@@ -20,6 +20,7 @@
  */
 #include <unistd.h>
 
+#include "heap/mark.h"
 #include "txn/session.h"
 
 /* Was the single write decided (wait.c, W3)? If so and its version is not known yet, it is now. */
@@ -70,6 +71,21 @@ static void settle_writes(sho_region *region, struct shm_slot *slot, uint64_t lo
     }
 }
 
+/* What it was taking and has not marked any more: a sweeper that has seen its header must not take it for garbage when
+ * it is no longer named (gc/README.md, G6), least of all when it has been freed already. */
+static void mark_taking(sho_region *region, struct shm_slot *slot)
+{
+    uint64_t off = sho_load(&slot->taking);
+    uint64_t gc = sho_load_acquire(&region->sb->gc);
+    sho_block block = {.slab = off >> SHM_SLAB_SHIFT};
+    sho_slab_info info;
+    if (off == 0 || SHM_GC_PHASE(gc) == SHM_GC_IDLE || sho_slab_find(region, off, &info, &block.index))
+        return;
+    block.is_node = info.kind == SHM_SLAB_NODES;
+    sho_mark_raise(region, SHM_GC_CYCLE(gc), block, SHO_BLACK);
+    (void)sho_fault("recover.taking");
+}
+
 static void recover_slot(sho_region *region, unsigned index)
 {
     struct shm_slot *slot = sho_region_slot(region, index);
@@ -79,6 +95,7 @@ static void recover_slot(sho_region *region, unsigned index)
     sho_heap heap = {.region = region, .owner = index + 1, .slot = slot}; /* what is being freed, it says in that slot */
     bool decided = SHM_PHASE(state) == SHM_COMMITTED;
     (void)sho_fault("recover.slot");
+    mark_taking(region, slot);
     if (SHM_PHASE(state) == SHM_SINGLE) {
         decided = single_decided(region, slot, lock);
     } else if (SHM_PHASE(state) == SHM_LOCKING) {

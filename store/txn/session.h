@@ -466,7 +466,7 @@ void sho_past_lost(sho_session *s);
 void sho_past_begin(sho_session *s);
 /* A transaction is over; `all`: the session is. */
 void sho_past_end(sho_session *s, bool all);
-/* The node, whose version is above rv, as it was. *ret_past NULL: that is not known. 0, SHO_RESTART, ENOMEM. */
+/* The node, which is locked or whose version is above rv, as it was. *ret_past NULL: that is not known. 0, SHO_RESTART, ENOMEM. */
 int sho_past_read(sho_session *s, struct shm_node *node, sho_past **ret_past);
 
 /* Does somebody want what commit wv overwrites? */

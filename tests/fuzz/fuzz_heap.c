@@ -2,8 +2,8 @@
  * fuzz_heap.c: libFuzzer on damaged heaps.
  *
  * An input is a recipe: byte 0 chooses the shape of a sound heap and what is done with it (for reading, for writing, to be
- * repaired), bytes 1 and 2 seed the calls, the rest are the choices of what is damaged (../damage/recipe.c). Everything happens in this
- * process: the heap is written to a file in memory, opened, checked, walked, rendered, changed, closed.
+ * repaired), bytes 1 and 2 seed the calls, the rest are the choices of what is damaged (../damage/recipe.c). Everything
+ * happens in this process: the heap is written to a file in memory, opened, checked, walked, rendered, changed, closed.
  *
  * Not left to chance: that the calls end. Waits are bounded by the thread's deadline, and -timeout by libFuzzer.
  */

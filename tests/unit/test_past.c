@@ -4,8 +4,11 @@
  * instead of seeing something else.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 
+#include "base/fault.h"
 #include "nodes.h"
 
 enum { NODES = 20, START = 100 };
@@ -138,6 +141,47 @@ static void test_too_old(void)
     int rc = sum_all(&sum);
     CHECK_INT(rc, SHOBJ_ECONFLICT);
     shobj_txn_abort(store);
+}
+
+static int both_body(shobj_store *st, void *arg)
+{
+    (void)arg;
+    int rc = node_add(st, nodes[0], 1, false);
+    return rc ? rc : node_add(st, nodes[1], (uint64_t)-1, false);
+}
+
+/* P7: a committer that stands still in the middle of its stores is not waited for. */
+static void test_standing_still(const char *point, uint64_t passage, bool single)
+{
+    uint64_t values[2], value, first = get(nodes[0]), second = get(nodes[1]);
+    begin();
+    (void)get(nodes[2]);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        sho_fault_plan(SHO_FAULT_STOP, passage, point);
+        CHECK_INT(single ? node_add(store, nodes[0], 1, true) : shobj_run(store, both_body, NULL), 0);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    shobj_deadline(store, (int64_t)sho_monotonic_ns() + 2000000000);
+    for (int again = 0; again < 2; again++)
+        for (int i = 0; i < 2; i++) {
+            CHECK_INT(node_get(store, nodes[i], &values[i]), 0);
+            CHECK_INT(values[i], i ? second : first);
+        }
+    CHECK(session_of(store)->looked_back);
+    CHECK(kill(pid, SIGCONT) == 0);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_INT(node_get(store, nodes[0], &value), 0); /* it has gone on: the same */
+    CHECK_INT(value, first);
+    CHECK_INT(shobj_txn_commit(store), 0);
+    shobj_deadline(store, 0);
+    CHECK_INT(get(nodes[0]), first + 1);
+    CHECK_INT(get(nodes[1]), single ? second : second - 1);
+    if (single)
+        CHECK_INT(node_add(store, nodes[0], (uint64_t)-1, true), 0);
 }
 
 /* ------------------------------------------------------------------------------------------ freed nodes */
@@ -358,6 +402,10 @@ int main(void)
     test_sums();
     test_not_older();
     test_too_old();
+    test_standing_still("commit.stored_word", 1, false);
+    test_standing_still("commit.before_unlock", 1, false);
+    test_standing_still("commit.before_unlock", 2, false);
+    test_standing_still("commit.before_unlock", 1, true);
     test_freed_node();
     test_references();
     test_freed();
