@@ -31,6 +31,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argv;
     snprintf(path, sizeof(path), "/dev/shm/fuzz_heap-%ld", (long)getpid());
     atexit(remove_file);
+    shape_shrink(8);
     for (unsigned shape = 0; shape < SHAPE_COUNT; shape++)
         shape_make(shape, path, &images[shape]);
     return 0;
