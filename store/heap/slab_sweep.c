@@ -223,6 +223,10 @@ static void mend_unlisted(sweeper *w)
     struct shm_slab *d = sho_region_slab(w->region, w->slab);
     uint64_t remote = sho_load_acquire(&d->remote);
     uint64_t state = sho_load(&d->state);
+    if (sho_load(&d->lost) != 0 && SHM_SLAB_OWNER(state) == w->heap->owner) {
+        add_lost(w); /* our own already */
+        return;
+    }
     if (sho_load(&d->lost) == 0 || REMOTE_FLAG(remote) != SHM_REMOTE_UNLISTED || SHM_SLAB_OWNER(state) != 0 ||
         !sho_cas(&d->remote, remote,
                  REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1)))
