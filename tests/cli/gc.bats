@@ -51,6 +51,7 @@ holds()
 
 @test "cycles are freed" {
     exits 0 shobj create bank
+    # shellcheck disable=SC2016 # "$ref" is no variable
     exits 0 shobj load bank: <<<'{"ring": {"next": {"next": {"next": {"$ref": "/ring"}}}}, "self": [{"$ref": "/self"}]}'
     exits 0 shobj stat --json bank
     jq -e '.objects == 5' <<<"$output"
