@@ -91,6 +91,7 @@ const struct command commands[] = {
                  {.letter = 'j', .name = "jobs", .arg = "N", .help = "with N threads"},
                  {.name = "growth", .arg = "PERCENT|never",
                   .help = "do not collect now: let collections begin by themselves at this growth of the heap"},
+                 {.name = "trim", .help = "then give free memory back to the system; only while nobody else has the store open"},
                  OPTION_JSON},
      .details = "Collections also begin by themselves, as a store grows. Everybody goes on working meanwhile."},
     {.name = "why", .synopsis = "ADDRESS", .run = cmd_why,

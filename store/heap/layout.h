@@ -268,9 +268,13 @@ struct shm_slab {
     sho_word run_slabs;    /* of a RUN: its length; of a RUN_TAIL: the run's first slab */
     sho_word sweep;        /* cycle << 16 | sweeper's slot + 1; 0 there: swept */
     sho_word lost;         /* 1: blocks may be on no list: its owner or its sweeper has died */
-    sho_word reserved;
+    sho_word given;        /* of a free slab: enum shm_given | the last birth of the nodes that it has held << 32 */
 };
 _Static_assert(sizeof(struct shm_slab) == 64, "one cache line");
+
+/* The memory of a free slab has been given back to the system: it is backed anew before the slab is claimed. */
+enum shm_given { SHM_GIVEN_BACK = 1 };
+#define SHM_GIVEN_BIRTH(given) ((uint32_t)((given) >> 32))
 
 /* ------------------------------------------------------------------------------------------ blocks */
 

@@ -16,6 +16,7 @@
  *   FREE --------> OWNED ------------------> UNLISTED ----------------> LISTED ----------> OWNED
  *     ^                 owner ends: LISTED                                 |
  *     +-------------- reclaim_empty: a box slab without live blocks -------+
+ *                     (trim.c, while nobody is attached: a slab of nodes too)
  *
  * I1  free blocks of a slab = private_list's count + remote's count, when its owner stands still.
  * I2  a block is on at most one list; the links are in the blocks (in a box's header, in a node's first word).
@@ -119,6 +120,19 @@ static void renew(sho_region *region, uint64_t slab)
         sho_mark_renew(marks + i, cycle);
 }
 
+/* A free slab's memory is there, again if need be. Doing it twice, or for a slab that another then claims, is harmless. */
+static bool is_backed(sho_region *region, uint64_t slab)
+{
+    sho_word *given = &sho_region_slab(region, slab)->given;
+    if (SHO_LIKELY((sho_load_acquire(given) & SHM_GIVEN_BACK) == 0))
+        return true;
+    if (sho_region_back(region, slab << SHM_SLAB_SHIFT, SHM_SLAB_BYTES))
+        return false;
+    (void)sho_fault("slab.backed");
+    atomic_fetch_and(given, ~(uint64_t)SHM_GIVEN_BACK);
+    return true;
+}
+
 /* Claims `count` neighbouring free slabs below the current end; the first one, or 0. */
 static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_state)
 {
@@ -135,7 +149,7 @@ static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_st
             i = begin;
             length = 0; /* a run does not wrap */
         }
-        if (sho_load(&sho_region_slab(region, i)->state) != 0) {
+        if (sho_load(&sho_region_slab(region, i)->state) != 0 || !is_backed(region, i)) {
             length = 0;
             continue;
         }
@@ -183,18 +197,32 @@ uint64_t sho_slab_used(sho_region *region)
     return free_hint > 0 && (uint64_t)free_hint < used ? used - (uint64_t)free_hint : used;
 }
 
-/* Takes every box slab off the stacks that holds no live block, and frees it; the others go back. */
-static bool reclaim_empty(sho_region *region)
+/* The last birth of a slab of nodes outlives it: ids of what was in it never come back. */
+static void keep_births(sho_region *region, uint64_t slab, unsigned cls)
+{
+    uint32_t last = 0;
+    for (unsigned i = 0; i < block_count_of(cls); i++) {
+        const struct shm_node *node = (const struct shm_node *)(region->base + block_off(slab, cls, i));
+        uint32_t birth = SHM_NODE_BIRTH(sho_load(&node->header));
+        last = birth > last ? birth : last;
+    }
+    sho_store(&sho_region_slab(region, slab)->given, (uint64_t)last << 32);
+}
+
+/* Takes every slab of these classes off the stacks that holds no live block, and frees it; the others go back. */
+static bool reclaim(sho_region *region, unsigned first_class)
 {
     bool any = false;
     sho_store(&region->sb->empty_slab_hint, 0);
-    for (unsigned cls = SHO_NODE_CLASS_COUNT; cls < SHO_CLASS_COUNT; cls++) {
+    for (unsigned cls = first_class; cls < SHO_CLASS_COUNT; cls++) {
         uint32_t keep = 0; /* chain by `next`, private to us */
         uint32_t slab;
         while ((slab = stack_pop(region, cls)) != 0) {
             struct shm_slab *d = sho_region_slab(region, slab - 1);
             unsigned free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load_acquire(&d->remote));
             if (free_count == block_count_of(cls)) {
+                if (class_is_node(cls))
+                    keep_births(region, slab - 1, cls);
                 slab_free(region, slab - 1);
                 any = true;
             } else {
@@ -209,6 +237,16 @@ static bool reclaim_empty(sho_region *region)
         }
     }
     return any;
+}
+
+static bool reclaim_empty(sho_region *region)
+{
+    return reclaim(region, SHO_NODE_CLASS_COUNT); /* I3 */
+}
+
+void sho_slab_reclaim_all(sho_region *region)
+{
+    reclaim(region, 0);
 }
 
 /* `count` neighbouring slabs that are ours now; the first one, or EFULL. */
@@ -282,10 +320,14 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
     struct shm_slab *d = sho_region_slab(region, *ret_slab);
     count_allocated(region, SHM_SLAB_BYTES);
     if (kind == SHM_SLAB_NODES) {
-        /* It may have held boxes: orecs and headers start from 0. */
+        /* It may have held boxes: orecs start from 0, and so do headers, but for the births. */
         sho_word *words = (sho_word *)(region->base + (*ret_slab << SHM_SLAB_SHIFT));
+        uint32_t birth = SHM_GIVEN_BIRTH(sho_load(&d->given));
         for (unsigned i = 0; i < SHM_SLAB_BYTES / 8; i++)
             sho_store(words + i, 0);
+        for (unsigned i = 0; birth != 0 && i < block_count_of(cls); i++)
+            sho_store(&((struct shm_node *)(region->base + block_off(*ret_slab, cls, i)))->header,
+                      SHM_NODE_HEADER(SHM_KIND_FREE, 0, birth));
     }
     sho_store(&d->private_list, LIST(0, 0, block_count_of(cls)));
     sho_store_release(&d->remote, REMOTE(0, 0, SHM_REMOTE_OWNED, REMOTE_TAG(sho_load(&d->remote)) + 1));
@@ -678,6 +720,8 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
     *ret_info = (sho_slab_info){.kind = SHM_SLAB_KIND(state), .owner = SHM_SLAB_OWNER(state)};
     switch (ret_info->kind) {
     case SHM_SLAB_FREE:
+        ret_info->is_given_back = sho_load(&d->given) & SHM_GIVEN_BACK;
+        return 0;
     case SHM_SLAB_META:
     case SHM_SLAB_RUN_TAIL:
         return 0;
