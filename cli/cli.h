@@ -109,6 +109,8 @@ int cmd_set(const struct call *call);
 int cmd_del(const struct call *call);
 int cmd_stat(const struct call *call);
 int cmd_ps(const struct call *call);
+int cmd_gc(const struct call *call);
+int cmd_why(const struct call *call);
 int cmd_load(const struct call *call);
 int cmd_dump(const struct call *call);
 int cmd_check(const struct call *call);

@@ -76,7 +76,7 @@ static int repair(const struct call *call, const char *name, bool continues)
 /* Is that what a repair is for? */
 static bool is_damage(int error)
 {
-    return error == SHOBJ_ECORRUPT || error == SHOBJ_EFORMAT;
+    return error == SHOBJ_ECORRUPT || error == SHOBJ_EFORMAT || error == SHOBJ_EVERSION;
 }
 
 static int check_named(const struct call *call, const char *name)

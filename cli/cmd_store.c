@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "prompt.h"
 #include "target.h"
 
@@ -40,88 +41,84 @@ static void format_uuid(const shobj_store *store, char ret_text[37])
         at += sprintf(at, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", u[i]);
 }
 
-static void print_line(const char *name, const char *text)
+#define FIGURE_MAX 40
+
+static size_t list_figures(const shobj_stat *s, struct figure *ret)
 {
-    static const int widths[] = {-14, 0};
-    out_row(widths, (const char *const[]){name, text}, 2);
-}
-
-typedef struct counter {
-    const char *name;
-    uint64_t value;
-    enum { PLAIN, BYTES, TIME } form;
-} counter;
-
-#define COUNTER_MAX 20
-
-static size_t list_counters(const shobj_stat *s, counter *ret)
-{
-    const counter all[] = {{"file_bytes", s->file_bytes, BYTES},
-                           {"size_bytes", s->size_bytes, BYTES},
-                           {"max_bytes", s->max_bytes, BYTES},
-                           {"used_bytes", s->used_bytes, BYTES},
-                           {"free_bytes", s->free_bytes, BYTES},
-                           {"objects", s->objects, PLAIN},
-                           {"blocks", s->blocks, PLAIN},
-                           {"commits", s->commits, PLAIN},
-                           {"conflicts", s->conflicts, PLAIN},
-                           {"retries", s->retries, PLAIN},
-                           {"elders", s->elders, PLAIN},
-                           {"recoveries", s->recoveries, PLAIN},
-                           {"collections", s->gc.collections, PLAIN},
-                           {"sessions", s->sessions, PLAIN},
-                           {"processes", s->processes, PLAIN},
-                           {"clock", s->clock, PLAIN},
-                           {"layout_version", s->layout_version, PLAIN},
-                           {"created_ns", (uint64_t)s->created_ns, TIME}};
-    _Static_assert(sizeof(all) / sizeof(all[0]) <= COUNTER_MAX, "room for all counters");
+    const shobj_gc *gc = &s->gc;
+    const struct figure all[] = {
+        {"file_bytes", s->file_bytes, FIGURE_BYTES},
+        {"size_bytes", s->size_bytes, FIGURE_BYTES},
+        {"max_bytes", s->max_bytes, FIGURE_BYTES},
+        {"used_bytes", s->used_bytes, FIGURE_BYTES},
+        {"free_bytes", s->free_bytes, FIGURE_BYTES},
+        {"kept_bytes", s->kept_bytes, FIGURE_BYTES},
+        {"live_bytes", gc->live_bytes, FIGURE_BYTES},
+        {"slabs", s->slabs, FIGURE_PLAIN},
+        {"free_slabs", s->free_slabs, FIGURE_PLAIN},
+        {"objects", s->objects, FIGURE_PLAIN},
+        {"blocks", s->blocks, FIGURE_PLAIN},
+        {"pins", s->pins, FIGURE_PLAIN},
+        {"commits", s->commits, FIGURE_PLAIN},
+        {"conflicts", s->conflicts, FIGURE_PLAIN},
+        {"retries", s->retries, FIGURE_PLAIN},
+        {"elders", s->elders, FIGURE_PLAIN},
+        {"recoveries", s->recoveries, FIGURE_PLAIN},
+        {"collections", gc->collections, FIGURE_PLAIN},
+        {"gc_cycle", gc->cycle, FIGURE_PLAIN},
+        {"gc_began_ns", (uint64_t)gc->began_ns, FIGURE_TIME},
+        {"gc_ended_ns", (uint64_t)gc->ended_ns, FIGURE_TIME},
+        {"gc_marked", gc->marked, FIGURE_PLAIN},
+        {"gc_marked_bytes", gc->marked_bytes, FIGURE_BYTES},
+        {"gc_freed", gc->freed, FIGURE_PLAIN},
+        {"gc_freed_bytes", gc->freed_bytes, FIGURE_BYTES},
+        {"gc_freed_ever", gc->freed_ever, FIGURE_PLAIN},
+        {"gc_freed_ever_bytes", gc->freed_ever_bytes, FIGURE_BYTES},
+        {"gc_held_slabs", gc->held_slabs, FIGURE_PLAIN},
+        {"gc_growth", gc->growth, FIGURE_PERCENT},
+        {"sessions", s->sessions, FIGURE_PLAIN},
+        {"processes", s->processes, FIGURE_PLAIN},
+        {"clock", s->clock, FIGURE_PLAIN},
+        {"layout_version", s->layout_version, FIGURE_PLAIN},
+        {"created_ns", (uint64_t)s->created_ns, FIGURE_TIME},
+    };
+    _Static_assert(sizeof(all) / sizeof(all[0]) <= FIGURE_MAX, "room for all figures");
     memcpy(ret, all, sizeof(all));
     return sizeof(all) / sizeof(all[0]);
 }
 
-/* On a terminal sizes and times are for people; elsewhere the plain numbers. */
-static void print_summary(const shobj_store *store, const shobj_stat *stat, bool json)
+static void print_summary(const shobj_store *store, const shobj_stat *stat, bool json, bool *first)
 {
-    counter counters[COUNTER_MAX];
-    size_t count = list_counters(stat, counters);
+    struct figure figures[FIGURE_MAX];
+    size_t count = list_figures(stat, figures);
     char uuid[37];
     format_uuid(store, uuid);
-    if (json) {
-        bool first = true;
-        fputc('{', stdout);
-        out_json_name("path", &first);
-        out_json_str(shobj_path(store));
-        out_json_name("uuid", &first);
-        out_json_str(uuid);
-        for (size_t i = 0; i < count; i++)
-            out_json_number(counters[i].name, counters[i].value, &first);
-        fputs("}\n", stdout);
-        return;
-    }
-    print_line("path", shobj_path(store));
-    print_line("uuid", uuid);
-    for (size_t i = 0; i < count; i++) {
-        char text[32];
-        char name[32];
-        snprintf(text, sizeof(text), "%" PRIu64, counters[i].value);
-        snprintf(name, sizeof(name), "%s", counters[i].name);
-        if (out_is_terminal() && counters[i].form == BYTES)
-            out_format_bytes(counters[i].value, text);
-        else if (out_is_terminal() && counters[i].form == TIME)
-            out_format_time((int64_t)counters[i].value, text);
-        if (out_is_terminal() && counters[i].form != PLAIN)
-            *strrchr(name, '_') = '\0'; /* the unit is in the text */
-        print_line(name, text);
-    }
+    const char *const texts[][2] = {{"path", shobj_path(store)}, {"uuid", uuid}, {"gc_phase", stat->gc.phase}};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        out_named_text(texts[i][0], texts[i][1], json, first);
+    out_figures(figures, count, json, first);
 }
 
-static int summarize(const struct call *call, shobj_store *store)
+static int summarize(const struct call *call, shobj_store *store, bool classes, bool holders)
 {
     shobj_stat stat;
+    bool first = true;
     int rc = shobj_stat_get(store, &stat);
     if (rc < 0)
         return fail(call, rc);
-    print_summary(store, &stat, call->json);
+    if (call->json)
+        fputc('{', stdout);
+    print_summary(store, &stat, call->json, &first);
+    print_kept(store, call->json, &first);
+    if (classes)
+        print_classes(store, &stat, call->json, &first);
+    if (holders) {
+        rc = print_garbage(store, call->json, &first);
+        if (rc < 0)
+            return fail(call, rc);
+    }
+    if (call->json)
+        fputs("}\n", stdout);
     return EXIT_DONE;
 }
 
@@ -161,7 +158,7 @@ int cmd_create(const struct call *call)
     if (code != EXIT_DONE)
         return code;
     if (call->json)
-        code = summarize(call, store);
+        code = summarize(call, store, false, false);
     shobj_close(store);
     return code;
 }
@@ -175,7 +172,7 @@ int cmd_open(const struct call *call)
         code = open_named(call, &options, &store);
     if (code != EXIT_DONE)
         return code;
-    code = summarize(call, store);
+    code = summarize(call, store, false, false);
     if (code == EXIT_DONE && !call->json && call->prompt_store == NULL && out_is_terminal() && isatty(STDIN_FILENO))
         code = prompt_run(store);
     shobj_close(store);
@@ -304,7 +301,9 @@ int cmd_stat(const struct call *call)
     int code = target_open_store(call, call->operands[0], SHOBJ_OPEN_READ, &target);
     if (code != EXIT_DONE)
         return code;
-    code = interval_text != NULL ? watch_stat(call, target.store, interval, count) : summarize(call, target.store);
+    bool classes = call_option(call, "classes") != NULL, holders = call_option(call, "holders") != NULL;
+    code = interval_text != NULL ? watch_stat(call, target.store, interval, count)
+                                 : summarize(call, target.store, classes, holders);
     target_close(&target);
     return code;
 }

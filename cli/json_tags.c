@@ -82,6 +82,27 @@ static bool read_float(const shobj_value *v, double *ret)
     return isnan(*ret) || *ret < 0 || strcmp(text, "inf") == 0;
 }
 
+/* A large integer, as its literal: what memory that needs is copied, and freed with the other text. */
+static int tag_int(loader *l, shobj_value *v)
+{
+    shobj_value number;
+    void *memory = NULL;
+    if (v->type != SHOBJ_STR || v->reserved != MARK_NONE || memchr(v->data, '\0', v->count) != NULL)
+        return json_stop_at(l, "$int takes a string with an integer (--plain loads it as a dict)");
+    char *text = obstack_copy0(&l->text, v->data, v->count);
+    int rc = shobj_literal_parse(text, &number, &memory);
+    bool is_int = rc == 0 && (number.type == SHOBJ_INT || number.type == SHOBJ_BIGINT);
+    if (is_int && number.type == SHOBJ_BIGINT)
+        number.data = obstack_copy(&l->text, number.data, number.count);
+    free(memory);
+    if (rc == SHOBJ_ENOMEM)
+        return json_no_memory(l);
+    if (!is_int)
+        return json_stop_at(l, "$int takes a string with an integer (--plain loads it as a dict)");
+    *v = number;
+    return 1;
+}
+
 static int tag_complex(loader *l, shobj_value *v)
 {
     double c[2];
@@ -147,6 +168,8 @@ int json_apply_tag(loader *l, const shobj_value *key, shobj_value *v, bool *ret_
         return tag_base64(l, "$bytes", SHOBJ_BYTES, v);
     if (json_text_is(key, "$str"))
         return tag_base64(l, "$str", SHOBJ_STR, v);
+    if (json_text_is(key, "$int"))
+        return tag_int(l, v);
     if (json_text_is(key, "$complex"))
         return tag_complex(l, v);
     if (json_text_is(key, "$set"))

@@ -82,6 +82,51 @@ void out_json_number(const char *name, uint64_t number, bool *first)
     printf("%" PRIu64, number);
 }
 
+void out_named_text(const char *name, const char *text, bool json, bool *first)
+{
+    if (json) {
+        out_json_name(name, first);
+        out_json_str(text);
+    } else {
+        out_row((const int[]){-19, 0}, (const char *const[]){name, text}, 2);
+    }
+}
+
+static void put_figure(const struct figure *f)
+{
+    char text[32];
+    char name[32];
+    bool is_short = out_is_terminal() && (f->form == FIGURE_BYTES || f->form == FIGURE_TIME);
+    snprintf(text, sizeof(text), "%" PRIu64, f->value);
+    snprintf(name, sizeof(name), "%s", f->name);
+    if (f->form == FIGURE_PERCENT && f->value == UINT32_MAX)
+        snprintf(text, sizeof(text), "none");
+    else if (is_short && f->form == FIGURE_BYTES)
+        out_format_bytes(f->value, text);
+    else if (is_short && f->value == 0)
+        snprintf(text, sizeof(text), "never");
+    else if (is_short)
+        out_format_time((int64_t)f->value, text);
+    if (is_short)
+        *strrchr(name, '_') = '\0'; /* the unit is in the text */
+    out_named_text(name, text, false, NULL);
+}
+
+void out_figures(const struct figure *figures, size_t count, bool json, bool *first)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct figure *f = figures + i;
+        if (!json) {
+            put_figure(f);
+        } else if (f->form == FIGURE_PERCENT && f->value == UINT32_MAX) {
+            out_json_name(f->name, first);
+            fputs("null", stdout);
+        } else {
+            out_json_number(f->name, f->value, first);
+        }
+    }
+}
+
 int out_write(const char *text, size_t bytes, void *arg)
 {
     (void)arg;

@@ -20,6 +20,19 @@ void out_json_str(const char *text);
 void out_json_name(const char *name, bool *first);
 void out_json_number(const char *name, uint64_t number, bool *first);
 
+/* One figure of a store. */
+enum figure_form { FIGURE_PLAIN, FIGURE_BYTES, FIGURE_TIME, FIGURE_PERCENT };
+struct figure {
+    const char *name;
+    uint64_t value;
+    enum figure_form form;
+};
+/* JSON: members of an object. Else a line "name value" each; on a terminal sizes and times are for people, elsewhere they are plain
+ * numbers. A percentage of UINT32_MAX is none. */
+void out_figures(const struct figure *figures, size_t count, bool json, bool *first);
+/* The same with a text. */
+void out_named_text(const char *name, const char *text, bool json, bool *first);
+
 /* For shobj_render(): writes to standard output; nonzero after an error of it, or when interrupted. */
 int out_write(const char *text, size_t bytes, void *arg);
 

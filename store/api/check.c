@@ -231,8 +231,8 @@ static int check_object(sho_checker *c, uint64_t off)
     SHO_OP(c->s, rc, object_body(c, off));
     if (rc == SHOBJ_ECORRUPT) {
         if (c->bytes > LIMIT(c)) {
-            sho_check_say(c, "object 0x%llx: with it there are more blocks than the file has room for: some have two owners; what "
-                             "is left was not looked at", (unsigned long long)off);
+            sho_check_say(c, "object 0x%llx: with it there are more blocks than the file has room for: some have two "
+                             "owners; what is left was not looked at", (unsigned long long)off);
             c->queue.count = 0;
         } else {
             sho_check_say(c, "object 0x%llx: can't be walked: it is damaged", (unsigned long long)off);

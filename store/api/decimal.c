@@ -2,7 +2,8 @@
  * decimal.c: numbers to decimal text and back, exactly: integers of any size, doubles by their shortest text.
  *
  * Integers are arrays of 32-bit limbs, least significant first, multiplied and divided by 10^9 in turn: quadratic, which
- * for the numbers that people store (thousands of digits) is a matter of microseconds.
+ * for the numbers that people store (thousands of digits) is a matter of microseconds. Much larger ones are written in
+ * hexadecimal instead (scalar.c).
  *
  * The C library's conversions of doubles are exact; they are called under the "C" locale, whatever the program
  * around us has set.

@@ -182,8 +182,8 @@ SHOBJ_API int shobj_repair(const char *name, const shobj_repair_options *options
     if (n < 0 || (size_t)n >= sizeof(r.copy))
         return sho_error(SHOBJ_EINVAL, "repairing %s: the path is too long", r.place);
     if (strchr(r.place, '/') == NULL || (r.place != r.path && r.backup != NULL))
-        return sho_error(SHOBJ_EINVAL, "repairing %s: the output is a path with a '/', and the store stays as it is: no backup",
-                         r.path);
+        return sho_error(SHOBJ_EINVAL, "repairing %s: the output is a path with a '/', and the store stays as it is: no "
+                         "backup", r.path);
     rc = run(&r, &lost_count);
     if (rc == 0 && ret_lost_count != NULL)
         *ret_lost_count = lost_count;

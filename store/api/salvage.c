@@ -9,8 +9,8 @@
  *   lost+found          if anything was lost: objects that live in the slabs of nodes and were not met. First those that no
  *                       other such object refers to, then what is left of rings. Maybe nobody wanted some of them any more.
  *
- * A value that can't be read is lost whole. In a list None takes its place, so that the others keep theirs; in a dict its key goes
- * with it.
+ * A value that can't be read is lost whole. In a list None takes its place, so that the others keep theirs; in a dict its
+ * key goes with it.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -199,8 +199,8 @@ static int on_entry(void *arg, uint64_t key_cell, uint64_t value_cell)
         char step[80] = "";
         if (has_key)
             shobj_path_step(&key, step, sizeof(step));
-        lost(c, c->source, has_key ? "an entry of a dict: the value of key %s can't be read" : "an entry of a dict: its key can't be read%s",
-             step);
+        lost(c, c->source, has_key ? "an entry of a dict: the value of key %s can't be read"
+                                   : "an entry of a dict: its key can't be read%s", step);
         return 0;
     }
     return c->only_marks ? 0 : set_entry(c, &key, &value);

@@ -113,9 +113,36 @@ static void put_base64(sho_sink *sink, const unsigned char *data, size_t bytes)
     sho_sink_putc(sink, '"');
 }
 
-static int put_bigint(sho_sink *sink, const shobj_value *v)
+/* A magnitude of more bytes is written in hexadecimal, which takes time in proportion to its length; decimal, to its
+ * square: seconds from some 100 KiB on. */
+#define DECIMAL_BYTES_MAX 16384u
+
+static void put_hex_int(sho_sink *sink, enum shobj_form form, const shobj_value *v)
+{
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *bytes = v->data;
+    size_t i = v->count;
+    while (i > 0 && bytes[i - 1] == 0)
+        i--;
+    sho_sink_puts(sink, form == SHOBJ_FORM_DUMP ? "{\"$int\": \"" : form == SHOBJ_FORM_JSON ? "\"" : "");
+    sho_sink_puts(sink, v->negative ? "-0x" : "0x");
+    if (i == 0)
+        sho_sink_putc(sink, '0');
+    for (bool is_first = true; i-- > 0; is_first = false) {
+        if (!is_first || bytes[i] > 15)
+            sho_sink_putc(sink, digits[bytes[i] >> 4]);
+        sho_sink_putc(sink, digits[bytes[i] & 15]);
+    }
+    sho_sink_puts(sink, form == SHOBJ_FORM_DUMP ? "\"}" : form == SHOBJ_FORM_JSON ? "\"" : "");
+}
+
+static int put_bigint(sho_sink *sink, enum shobj_form form, const shobj_value *v)
 {
     char *text;
+    if (v->count > DECIMAL_BYTES_MAX) {
+        put_hex_int(sink, form, v);
+        return 0;
+    }
     int rc = sho_decimal_format(v->data, v->count, &text);
     if (rc < 0)
         return rc;
@@ -225,7 +252,7 @@ int sho_scalar_put(sho_sink *sink, enum shobj_form form, const shobj_value *v)
         snprintf(text, sizeof(text), "%" PRId64, v->i);
         sho_sink_puts(sink, text);
         return 0;
-    case SHOBJ_BIGINT: return put_bigint(sink, v);
+    case SHOBJ_BIGINT: return put_bigint(sink, form, v);
     case SHOBJ_FLOAT: put_float(sink, form, v->f); return 0;
     case SHOBJ_COMPLEX: put_complex(sink, form, v->c); return 0;
     case SHOBJ_STR: put_str(sink, form, v->data, v->count); return 0;

@@ -67,6 +67,12 @@ bool sho_id_box_read(sho_region *region, uint64_t off, unsigned kind, sho_id_box
 /* MARK (mark.c): true when there is nothing left to be marked, as of h->gc. */
 bool sho_cycle_mark(sho_helper *h);
 
+/* One pass of it: scans what is gray. True if there was any. */
+bool sho_mark_scan(sho_helper *h);
+
+/* Copies a node's words (at most SHM_NODE_WORDS_MAX), of one instant if it stands still; how well else, see mark.c. */
+void sho_node_copy(const struct shm_node *node, uint64_t *ret_header, uint64_t *words);
+
 /* KILL (kill.c): true when all condemned heads are out of use. */
 bool sho_cycle_kill(sho_helper *h);
 

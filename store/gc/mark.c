@@ -39,8 +39,7 @@ static void push(void *arg, uint64_t off)
         h->stack[h->stack_count++] = off;
 }
 
-/* Copies a node's words; how well, see above. */
-static void read_words(const struct shm_node *node, uint64_t *ret_header, uint64_t *words)
+void sho_node_copy(const struct shm_node *node, uint64_t *ret_header, uint64_t *words)
 {
     for (unsigned try = 0; try < TRIES_MAX; try++) {
         uint64_t orec = sho_load_acquire(&node->orec);
@@ -80,7 +79,7 @@ static void scan(sho_helper *h, sho_block block, uint64_t off)
     const struct shm_node *node = (const struct shm_node *)(h->region->base + off);
     uint64_t words[SHM_NODE_WORDS_MAX];
     uint64_t header;
-    read_words(node, &header, words);
+    sho_node_copy(node, &header, words);
     sho_node_trace(header, words, UINT64_MAX, sho_shade_visit, &h->shader);
     (void)sho_fault("gc.scanned");
     h->scanned[h->scanned_count++] = block;
@@ -131,6 +130,15 @@ static void mark_slab(sho_helper *h, uint64_t slab, void *arg)
                 return;
         }
     }
+}
+
+bool sho_mark_scan(sho_helper *h)
+{
+    bool found = false;
+    h->shader.gray = push;
+    h->shader.arg = h;
+    h->pass_done = 0;
+    return sho_helper_pass(h, mark_slab, &found) && found;
 }
 
 static uint64_t count_scans(const sho_helper *h)

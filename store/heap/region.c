@@ -171,21 +171,24 @@ static int check_superblock(sho_region *region, const struct shm_superblock *sb,
                          "release of shobj, dump and load it",
                          path, sb->layout_version, SHM_LAYOUT_VERSION);
     if (sb->header_bytes != sizeof(*sb) || sb->checksum != sho_region_checksum(sb))
-        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock is damaged (checksum); repair it (shobj check --repair), or restore it from a copy",
+        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock is damaged (checksum); repair it (shobj check "
+                         "--repair), or restore it from a copy",
                          path);
     if (sb->max_bytes % SHM_SLAB_BYTES || sb->max_bytes > SHO_MAX_BYTES_LIMIT || sb->dir_off != SHM_DIR_OFF ||
         sb->mark_off != sho_mark_off(sb->max_bytes) || sb->data_off != sho_data_off(sb->max_bytes) ||
         sb->data_off >= sb->max_bytes)
-        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock's sizes contradict each other; repair it (shobj check --repair), or restore it",
+        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock's sizes contradict each other; repair it (shobj check "
+                         "--repair), or restore it",
                          path);
     uint64_t slabs = sho_load(&sb->slab_count);
     if (slabs < sb->data_off >> SHM_SLAB_SHIFT)
-        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock counts fewer slabs than its tables take; repair it (shobj "
-                         "check --repair), or restore it", path);
+        return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock counts fewer slabs than its tables take; repair it "
+                         "(shobj check --repair), or restore it", path);
     if (slabs > sb->max_bytes >> SHM_SLAB_SHIFT || slabs << SHM_SLAB_SHIFT > file_bytes ||
         file_bytes <= sb->data_off)
         return sho_error(SHOBJ_ECORRUPT,
-                         "opening %s: the file has been cut: %llu bytes, but its heap needs %llu; repair it (shobj check --repair), or restore it", path,
+                         "opening %s: the file has been cut: %llu bytes, but its heap needs %llu; repair it (shobj check "
+                         "--repair), or restore it", path,
                          (unsigned long long)file_bytes, (unsigned long long)(slabs << SHM_SLAB_SHIFT));
     return 0;
 }
@@ -194,6 +197,7 @@ static void copy_superblock(sho_region *region, const struct shm_superblock *sb)
 {
     region->dir_off = sb->dir_off;
     region->mark_off = sb->mark_off;
+    region->marks = region->base + sb->mark_off;
     region->data_off = sb->data_off;
     region->root_oid = sb->root_oid;
     memcpy(region->hash_seed, sb->hash_seed, sizeof(region->hash_seed));
@@ -228,7 +232,7 @@ static int check_boot(sho_region *region)
         if (sho_process_is_live(region, i))
             return sho_error(SHOBJ_ECORRUPT,
                              "opening %s: it was in use when the machine last went down, so that changes may be "
-                             "missing; look at what is left of it (shobj check --repair), or restore it from a copy or a dump",
+                             "missing; repair it (shobj check --repair), or restore it from a copy or a dump",
                              region->path);
     if (region->writable) {
         sho_store(&sb->boot_id_now[0], words[0]);
@@ -392,8 +396,12 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
         rc = sho_region_back(region, SHM_DIR_OFF, (data_off >> SHM_SLAB_SHIFT) * sizeof(struct shm_slab));
     if (rc == 0)
         rc = fill_superblock(region, max_bytes, mark_off, data_off);
+    /* The tables are sparse: growth begins behind them. */
+    if (rc == 0 && ftruncate(region->fd, (off_t)data_off) < 0)
+        rc = fail_errno("creating", path);
     if (rc)
         goto fail;
+    sho_region_refresh(region, 0, data_off);
     mark_tables(region);
     uint64_t want = round_up(size, SHM_SLAB_BYTES) >> SHM_SLAB_SHIFT;
     uint64_t least = (data_off >> SHM_SLAB_SHIFT) + 4;

@@ -15,6 +15,7 @@ typedef struct sho_region {
     uint64_t max_bytes;     /* private copies of the checked superblock */
     uint64_t dir_off;
     uint64_t mark_off;
+    uint8_t *marks; /* at mark_off */
     uint64_t data_off;
     uint64_t root_oid;
     uint64_t hash_seed[2];
@@ -101,7 +102,7 @@ SHO_INLINE struct shm_slab *sho_region_slab(const sho_region *region, uint64_t s
 /* The marks of a slab's blocks. */
 SHO_INLINE sho_word *sho_region_marks(const sho_region *region, uint64_t slab)
 {
-    return (sho_word *)(region->base + region->mark_off + slab * SHM_MARK_BYTES);
+    return (sho_word *)(region->marks + slab * SHM_MARK_BYTES);
 }
 
 /* Mine is stored, now I look at yours: the common side of the rare one's sho_region_barrier(). */

@@ -66,6 +66,14 @@ static int refuse(const char *path, int code, const char *what)
     return sho_error(code, "salvaging %s: %s", path, what);
 }
 
+/* Another version is believed unless the checksum says that it was this one. */
+static bool is_other_layout(const struct shm_superblock *sb)
+{
+    struct shm_superblock ours = *sb;
+    ours.layout_version = SHM_LAYOUT_VERSION;
+    return sb->layout_version != SHM_LAYOUT_VERSION && sb->checksum != sho_region_checksum(&ours);
+}
+
 static int map_private(sho_region *region, const struct shm_superblock *sb, uint64_t file_bytes)
 {
     void *base = mmap(NULL, region->max_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, region->fd, 0);
@@ -99,8 +107,8 @@ int sho_region_salvage(const char *path, sho_region **ret_region)
     }
     region->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (region->fd < 0 || fstat(region->fd, &st) < 0) {
-        rc = sho_error(errno == ENOENT ? SHOBJ_ENOENT : errno == EACCES ? SHOBJ_EACCES : SHOBJ_EIO, "salvaging %s: %s", path,
-                       strerror(errno));
+        rc = sho_error(errno == ENOENT ? SHOBJ_ENOENT : errno == EACCES ? SHOBJ_EACCES : SHOBJ_EIO, "salvaging %s: %s",
+                       path, strerror(errno));
         goto fail;
     }
     region->dev = st.st_dev;
@@ -110,11 +118,14 @@ int sho_region_salvage(const char *path, sho_region **ret_region)
     if (n < (ssize_t)sizeof(sb) ||
         (sb.magic != SHM_MAGIC && !names_layout && marked_data_off(region->fd, (uint64_t)st.st_size) == 0))
         rc = refuse(path, SHOBJ_EFORMAT, "not a shobj heap file; give the path of a store");
-    else if (sb.layout_version != SHM_LAYOUT_VERSION && sb.header_bytes == sizeof(sb) && sb.checksum == sho_region_checksum(&sb))
-        rc = refuse(path, SHOBJ_EVERSION, "a heap of another layout version, and whole; use a matching release of shobj");
+    else if (sb.magic == SHM_MAGIC && is_other_layout(&sb))
+        rc = refuse(path, SHOBJ_EVERSION, "a heap of another layout version; use a matching release of shobj");
     else if (!infer_sizes(region, &sb, (uint64_t)st.st_size))
-        rc = refuse(path, SHOBJ_ECORRUPT, "neither its superblock nor its slab directory tells how large its parts are; restore "
-                                          "it from a copy or a dump");
+        rc = refuse(path, SHOBJ_ECORRUPT, "neither its superblock nor its slab directory tells how large its parts are; "
+                                          "restore it from a copy or a dump");
+    else if ((uint64_t)st.st_size <= region->data_off)
+        rc = refuse(path, SHOBJ_ECORRUPT, "it was cut within its tables, and all objects with it; restore it from a copy "
+                                          "or a dump");
     else
         rc = map_private(region, &sb, (uint64_t)st.st_size);
     if (rc == 0) {
@@ -143,6 +154,7 @@ int sho_region_lock_out(const char *path, int *ret_lock)
     int e = errno;
     close(fd);
     if (e == EAGAIN || e == EACCES)
-        return sho_error(SHOBJ_EBUSY, "%s is in use; close it in every process (shobj ps lists them), and repair it then", path);
+        return sho_error(SHOBJ_EBUSY, "%s is in use; close it in every process (shobj ps lists them), and repair it then",
+                         path);
     return sho_error(SHOBJ_EIO, "locking %s: %s", path, strerror(e));
 }

@@ -34,15 +34,24 @@
 #include "heap/slab_inner.h"
 
 /* Block sizes. Node classes: header included, steps of 16 up to 192, then 32. Box classes step by 8 up to 128 bytes, then 8
- * classes a doubling (waste under 12.5%) up to 8 KiB, then 64 KiB / 7, 6, 5, 4, 3, 2. */
-const uint16_t sho_class_bytes[SHO_CLASS_COUNT] = {
-    32,   48,   64,   80,   96,   112,  128,  144,  160,  176,  192,   224,   256,   288,   320, /* nodes */
-    352,  384,  416,  448,  480,  528,
-    16,   24,   32,   40,   48,   56,   64,   72,   80,   88,   96,    104,   112,   120,   128, /* boxes */
-    144,  160,  176,  192,  208,  224,  240,  256,  288,  320,  352,   384,   416,   448,   480,
-    512,  576,  640,  704,  768,  832,  896,  960,  1024, 1152, 1280,  1408,  1536,  1664,  1792,
-    1920, 2048, 2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096, 4608,  5120,  5632,  6144,  6656,
-    7168, 7680, 8192, 9360, 10920, 13104, 16384, 21840, 32768};
+ * classes a doubling up to 8 KiB, then as many as are needed for at most 12.5% waste within a block, up to a third of a
+ * slab; the last one is half a slab. */
+#define CLASS(n) {(n), SHM_SLAB_BYTES / (n), (uint32_t)(((1ULL << 32) + (n) - 1) / (n))}
+#define CLASSES_4(a, b, c, d) CLASS(a), CLASS(b), CLASS(c), CLASS(d)
+#define CLASSES_8(a, b, c, d, e, f, g, h) CLASSES_4(a, b, c, d), CLASSES_4(e, f, g, h)
+const sho_class sho_classes[SHO_CLASS_COUNT] = {
+    CLASSES_8(32, 48, 64, 80, 96, 112, 128, 144), /* nodes */
+    CLASSES_8(160, 176, 192, 224, 256, 288, 320, 352),
+    CLASSES_4(384, 416, 448, 480), CLASS(528),
+    CLASSES_8(16, 24, 32, 40, 48, 56, 64, 72), /* boxes */
+    CLASSES_4(80, 88, 96, 104), CLASS(112), CLASS(120), CLASS(128),
+    CLASSES_8(144, 160, 176, 192, 208, 224, 240, 256),
+    CLASSES_8(288, 320, 352, 384, 416, 448, 480, 512),
+    CLASSES_8(576, 640, 704, 768, 832, 896, 960, 1024),
+    CLASSES_8(1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048),
+    CLASSES_8(2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096),
+    CLASSES_8(4608, 5120, 5632, 6144, 6656, 7168, 7680, 8192),
+    CLASSES_8(9360, 10696, 12224, 13104, 14976, 16384, 18720, 21392), CLASS(32768)};
 
 static unsigned node_class(unsigned words)
 {
@@ -52,21 +61,13 @@ static unsigned node_class(unsigned words)
     return bytes <= 480 ? (bytes + 31) / 32 + 4 : SHO_NODE_CLASS_COUNT - 1;
 }
 
-static unsigned box_class(uint64_t bytes)
+#define BOX_STEPS_BYTES 8192u /* up to here classes go by a rule, without a branch that depends on the size */
+
+SHO_INLINE unsigned box_class(uint64_t bytes)
 {
-    unsigned cls;
-    if (bytes <= 128) {
-        cls = bytes <= 16 ? 0 : (unsigned)((bytes + 7) / 8 - 2);
-    } else if (bytes <= 8192) {
-        unsigned log = 63u - (unsigned)__builtin_clzll(bytes - 1); /* 7..12 */
-        unsigned step = log - 3;
-        cls = 14 + (log - 7) * 8 + (unsigned)(((bytes - 1) >> step) - 8) + 1;
-    } else {
-        cls = 63;
-        while (sho_class_bytes[SHO_NODE_CLASS_COUNT + cls] < bytes)
-            cls++;
-    }
-    return SHO_NODE_CLASS_COUNT + cls;
+    uint64_t last = (bytes > 9 ? bytes : 9) - 1;
+    unsigned log = 63u - (unsigned)__builtin_clzll(last | 64); /* 6..12: 8 classes each */
+    return SHO_NODE_CLASS_COUNT + (log - 6) * 8 + (unsigned)(last >> (log - 3)) - 1;
 }
 
 /* ------------------------------------------------------------------------------------------ stacks of partial slabs */
@@ -270,7 +271,7 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
             memory_order_acq_rel, memory_order_relaxed))
             ;
         *ret_slab = popped - 1;
-        count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_class_bytes[cls]);
+        count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_classes[cls].bytes);
         if (SHO_UNLIKELY(sho_load(&d->lost) != 0))
             sho_slab_mend(heap, *ret_slab);
         return 0;
@@ -342,21 +343,25 @@ SHO_INLINE void mark_taken(sho_heap *heap, unsigned cls, uint64_t slab, unsigned
         mark_new(heap, heap->gc_seen, (sho_block){.slab = slab, .index = index, .is_node = class_is_node(cls)});
 }
 
-void sho_heap_taken(sho_heap *heap, uint64_t off)
+/* The collector's word has changed since the block was marked, or the block may be a run, which names its taker until now. */
+static SHO_COLD void taken_with_care(sho_heap *heap, uint64_t off, uint64_t gc)
 {
     sho_region *region = heap->region;
-    sho_region_light_barrier(region); /* its name and its header, then the look */
-    uint64_t gc = sho_load_acquire(&region->sb->gc);
     sho_slab_info info;
     unsigned index;
-    if (SHO_UNLIKELY(gc != heap->gc_seen && SHM_GC_PHASE(gc) != SHM_GC_IDLE) &&
-        sho_slab_find(region, off, &info, &index) == 0)
+    if (gc != heap->gc_seen && SHM_GC_PHASE(gc) != SHM_GC_IDLE && sho_slab_find(region, off, &info, &index) == 0)
         mark_new(heap, gc, (sho_block){.slab = off >> SHM_SLAB_SHIFT, .index = index, .is_node = info.kind == SHM_SLAB_NODES});
-    if (SHO_UNLIKELY((off & (SHM_SLAB_BYTES - 1)) == 0)) {
-        struct shm_slab *d = sho_region_slab(region, off >> SHM_SLAB_SHIFT);
-        if (SHM_SLAB_KIND(sho_load(&d->state)) == SHM_SLAB_RUN)
-            sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0));
-    }
+    struct shm_slab *d = sho_region_slab(region, off >> SHM_SLAB_SHIFT);
+    if (SHM_SLAB_KIND(sho_load(&d->state)) == SHM_SLAB_RUN)
+        sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0));
+}
+
+void sho_heap_taken(sho_heap *heap, uint64_t off)
+{
+    sho_region_light_barrier(heap->region); /* its name and its header, then the look */
+    uint64_t gc = sho_load_acquire(&heap->region->sb->gc);
+    if (SHO_UNLIKELY(gc != heap->gc_seen || (off & (SHM_SLAB_BYTES - 1)) == 0))
+        taken_with_care(heap, off, gc);
     (void)sho_fault("block.taken");
     sho_store_release(&heap->slot->taking, 0);
 }
@@ -367,12 +372,13 @@ bool sho_slab_in_transit(const sho_region *region, uint64_t slab, uint64_t off)
     return owner != 0 && owner <= SHM_SLOT_MAX && sho_load_acquire(&sho_region_slot(region, owner - 1)->taking) == off;
 }
 
-static int take(sho_heap *heap, unsigned cls, uint64_t *ret_off)
+/* The slab of a class that is ours has no block on the private list: brings some there, from wherever there are any. */
+static SHO_COLD int refill(sho_heap *heap, unsigned cls)
 {
     sho_region *region = heap->region;
     for (;;) {
         uint64_t slab = heap->current[cls];
-        if (SHO_UNLIKELY(slab-- == 0)) {
+        if (slab-- == 0) {
             int rc = obtain_slab(heap, cls, &slab);
             if (rc)
                 return rc;
@@ -380,26 +386,43 @@ static int take(sho_heap *heap, unsigned cls, uint64_t *ret_off)
         }
         struct shm_slab *d = sho_region_slab(region, slab);
         uint64_t list = sho_load(&d->private_list);
-        unsigned head = LIST_HEAD(list);
-        unsigned fresh = LIST_FRESH(list);
-        if (SHO_LIKELY(head != 0 && head <= block_count_of(cls))) {
-            *ret_off = block_off(slab, cls, head - 1);
-            in_transit(heap, *ret_off);
-            sho_store_release(&d->private_list, LIST(link_get(region, cls, *ret_off), fresh, LIST_COUNT(list) - 1));
-            mark_taken(heap, cls, slab, head - 1);
+        if (LIST_HEAD(list) > block_count_of(cls)) /* damaged list: drop it */
+            sho_store(&d->private_list, LIST(0, LIST_FRESH(list), 0));
+        else if (LIST_HEAD(list) != 0 || LIST_FRESH(list) < block_count_of(cls))
             return 0;
-        }
-        if (head == 0 && fresh < block_count_of(cls)) {
-            *ret_off = block_off(slab, cls, fresh);
-            in_transit(heap, *ret_off);
-            sho_store_release(&d->private_list, LIST(0, fresh + 1, LIST_COUNT(list) - 1));
-            mark_taken(heap, cls, slab, fresh);
-            return 0;
-        }
-        if (head != 0) /* damaged list: drop it */
-            sho_store(&d->private_list, LIST(0, fresh, 0));
         else if (!drain_remote(d) && let_go(d))
             heap->current[cls] = 0;
+    }
+}
+
+SHO_INLINE int take(sho_heap *heap, unsigned cls, uint64_t *ret_off)
+{
+    sho_region *region = heap->region;
+    for (;;) {
+        uint64_t slab = heap->current[cls];
+        if (SHO_LIKELY(slab-- != 0)) {
+            struct shm_slab *d = sho_region_slab(region, slab);
+            uint64_t list = sho_load(&d->private_list);
+            unsigned head = LIST_HEAD(list);
+            unsigned fresh = LIST_FRESH(list);
+            if (SHO_LIKELY(head - 1 < block_count_of(cls))) {
+                *ret_off = block_off(slab, cls, head - 1);
+                in_transit(heap, *ret_off);
+                sho_store_release(&d->private_list, LIST(link_get(region, cls, *ret_off), fresh, LIST_COUNT(list) - 1));
+                mark_taken(heap, cls, slab, head - 1);
+                return 0;
+            }
+            if (head == 0 && fresh < block_count_of(cls)) {
+                *ret_off = block_off(slab, cls, fresh);
+                in_transit(heap, *ret_off);
+                sho_store_release(&d->private_list, LIST(0, fresh + 1, LIST_COUNT(list) - 1));
+                mark_taken(heap, cls, slab, fresh);
+                return 0;
+            }
+        }
+        int rc = refill(heap, cls);
+        if (rc)
+            return rc;
     }
 }
 
@@ -408,11 +431,11 @@ int sho_heap_take_node(sho_heap *heap, unsigned words, uint64_t *ret_off, unsign
     unsigned cls = node_class(words);
     int rc = take(heap, cls, ret_off);
     if (rc == 0)
-        *ret_words = (sho_class_bytes[cls] - 16u) / 8u;
+        *ret_words = (sho_classes[cls].bytes - 16u) / 8u;
     return rc;
 }
 
-static int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
+static SHO_COLD int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
 {
     uint64_t count = (bytes + SHM_SLAB_BYTES - 1) >> SHM_SLAB_SHIFT;
     uint64_t first;
@@ -434,11 +457,21 @@ static int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
     return 0;
 }
 
+static SHO_COLD int take_large(sho_heap *heap, uint64_t total, uint64_t *ret_off)
+{
+    if (total > SHO_BOX_SLAB_BYTES_MAX)
+        return take_run(heap, total, ret_off);
+    unsigned cls = box_class(BOX_STEPS_BYTES);
+    while (sho_classes[cls].bytes < total)
+        cls++;
+    return take(heap, cls, ret_off);
+}
+
 int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
 {
     uint64_t total = bytes + sizeof(struct shm_box);
-    if (total > SHO_BOX_SLAB_BYTES_MAX)
-        return take_run(heap, total, ret_off);
+    if (SHO_UNLIKELY(total > BOX_STEPS_BYTES))
+        return take_large(heap, total, ret_off);
     return take(heap, box_class(total), ret_off);
 }
 
@@ -486,31 +519,61 @@ void sho_slab_give_chain(sho_region *region, uint64_t slab, unsigned head, uint6
     }
 }
 
+/* The index of the block that begins at off, in a slab of cls; UINT32_MAX: none does, or a box there is free already. */
+SHO_INLINE unsigned used_index(const sho_region *region, unsigned cls, uint64_t off)
+{
+    uint32_t in_slab = (uint32_t)(off & (SHM_SLAB_BYTES - 1));
+    unsigned index = block_index_of(cls, in_slab);
+    bool is_block = index < block_count_of(cls) && index * sho_classes[cls].bytes == in_slab &&
+                    (class_is_node(cls) || SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) != SHM_KIND_FREE);
+    return is_block ? index : UINT32_MAX;
+}
+
+/* A block of a slab that is not this session's, or a run, or nonsense. */
+static __attribute__((noinline)) bool give_elsewhere(sho_heap *heap, uint64_t off)
+{
+    sho_region *region = heap->region;
+    uint64_t slab = off >> SHM_SLAB_SHIFT;
+    if (off < region->data_off || slab >= sho_region_slab_count(region))
+        return false;
+    uint64_t state = sho_load_acquire(&sho_region_slab(region, slab)->state);
+    unsigned kind = SHM_SLAB_KIND(state);
+    unsigned cls = SHM_SLAB_CLASS(state);
+    if (kind == SHM_SLAB_RUN) {
+        if ((off & (SHM_SLAB_BYTES - 1)) != 0 ||
+            SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) == SHM_KIND_FREE)
+            return false;
+        sho_slab_release_run(region, slab);
+    } else {
+        if ((kind != SHM_SLAB_NODES && kind != SHM_SLAB_BOXES) || cls >= SHO_CLASS_COUNT ||
+            class_is_node(cls) != (kind == SHM_SLAB_NODES))
+            return false;
+        unsigned index = used_index(region, cls, off);
+        if (index == UINT32_MAX)
+            return false;
+        sho_slab_give_chain(region, slab, index + 1, off, 1);
+    }
+    sho_store_release(&heap->slot->freeing, 0);
+    return true;
+}
+
 bool sho_heap_give(sho_heap *heap, uint64_t off)
 {
     sho_region *region = heap->region;
-    sho_slab_info info;
-    unsigned index;
-    if (sho_slab_find(region, off, &info, &index))
-        return false;
     uint64_t slab = off >> SHM_SLAB_SHIFT;
-    if (info.kind != SHM_SLAB_NODES && SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) == SHM_KIND_FREE)
-        return false; /* a box that is free already */
-    if (info.kind == SHM_SLAB_RUN) {
-        sho_slab_release_run(region, slab);
-        sho_store_release(&heap->slot->freeing, 0);
-        return true;
-    }
+    if (SHO_UNLIKELY(off >= atomic_load_explicit(&region->limit, memory_order_relaxed)))
+        return give_elsewhere(heap, off);
     struct shm_slab *d = sho_region_slab(region, slab);
     unsigned cls = SHM_SLAB_CLASS(sho_load(&d->state));
-    if (heap->current[cls] == slab + 1) {
-        uint64_t list = sho_load(&d->private_list);
-        link_set(region, cls, off, LIST_HEAD(list));
-        /* Release: a crash after this store must not leave a list that leads to an unwritten link. */
-        sho_store_release(&d->private_list, LIST(index + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
-    } else {
-        sho_slab_give_chain(region, slab, index + 1, off, 1);
-    }
+    if (SHO_UNLIKELY(cls >= SHO_CLASS_COUNT || heap->current[cls] != slab + 1))
+        return give_elsewhere(heap, off);
+    unsigned index = used_index(region, cls, off);
+    if (SHO_UNLIKELY(index == UINT32_MAX))
+        return false;
+    uint64_t list = sho_load(&d->private_list);
+    link_set(region, cls, off, LIST_HEAD(list));
+    /* Release: a crash after this store must not leave a list that leads to an unwritten link. */
+    sho_store_release(&d->private_list, LIST(index + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
     sho_store_release(&heap->slot->freeing, 0);
     return true;
 }
@@ -626,7 +689,7 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
     case SHM_SLAB_BOXES:
         if (cls >= SHO_CLASS_COUNT || class_is_node(cls) != (ret_info->kind == SHM_SLAB_NODES))
             return SHOBJ_ECORRUPT;
-        ret_info->block_bytes = sho_class_bytes[cls];
+        ret_info->block_bytes = sho_classes[cls].bytes;
         ret_info->block_count = block_count_of(cls);
         ret_info->fresh_from = LIST_FRESH(sho_load(&d->private_list));
         ret_info->free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load(&d->remote));

@@ -7,7 +7,7 @@
 #include "heap/region.h"
 
 #define SHO_NODE_CLASS_COUNT 21u
-#define SHO_BOX_CLASS_COUNT 69u
+#define SHO_BOX_CLASS_COUNT 72u
 #define SHO_CLASS_COUNT (SHO_NODE_CLASS_COUNT + SHO_BOX_CLASS_COUNT) /* node classes first */
 #define SHO_BOX_SLAB_BYTES_MAX 32768u                                 /* larger ones are runs */
 

@@ -6,17 +6,22 @@
 
 #include "heap/slab.h"
 
-extern const uint16_t sho_class_bytes[SHO_CLASS_COUNT];
-
+/* A class: the bytes of its blocks, how many a slab holds, and what makes of an offset in a slab an index. */
+typedef struct sho_class {
+    uint16_t bytes;
+    uint16_t count;
+    uint32_t reciprocal; /* 2^32 / bytes, rounded up: exact for offsets below 2^16, since the error stays below offset / 2^16 */
+} sho_class;
+extern const sho_class sho_classes[SHO_CLASS_COUNT];
 
 SHO_INLINE uint32_t block_index_of(unsigned cls, uint32_t off_in_slab)
 {
-    return off_in_slab / sho_class_bytes[cls];
+    return (uint32_t)((uint64_t)off_in_slab * sho_classes[cls].reciprocal >> 32);
 }
 
 SHO_INLINE unsigned block_count_of(unsigned cls)
 {
-    return SHM_SLAB_BYTES / sho_class_bytes[cls];
+    return sho_classes[cls].count;
 }
 
 SHO_INLINE bool class_is_node(unsigned cls)
@@ -50,7 +55,7 @@ SHO_INLINE sho_word *partial_stack(const sho_region *region, unsigned cls)
 
 SHO_INLINE uint64_t block_off(uint64_t slab, unsigned cls, unsigned index)
 {
-    return (slab << SHM_SLAB_SHIFT) + (uint64_t)index * sho_class_bytes[cls];
+    return (slab << SHM_SLAB_SHIFT) + (uint64_t)index * sho_classes[cls].bytes;
 }
 
 /* The link of a free block: index + 1 of the next one. */

@@ -112,7 +112,7 @@ static void sweep_blocks(sweeper *w, sho_sweep_count *count)
         unsigned marked = (unsigned)__builtin_popcountll(
             is_node ? bits >> 1 & SHO_MARK_GRAY_BITS : bits & ((1ULL << SHM_MARK_BITS) - 1));
         count->kept += marked;
-        count->kept_bytes += (uint64_t)marked * sho_class_bytes[w->cls];
+        count->kept_bytes += (uint64_t)marked * sho_classes[w->cls].bytes;
         if (marked == in_word)
             continue;
         for (unsigned i = first; i < first + in_word && !w->late; i++) {
@@ -126,7 +126,7 @@ static void sweep_blocks(sweeper *w, sho_sweep_count *count)
     if (w->count > 0)
         sho_slab_give_chain(w->region, w->slab, w->head, w->tail_off, w->count);
     count->freed += w->count;
-    count->freed_bytes += (uint64_t)w->count * sho_class_bytes[w->cls];
+    count->freed_bytes += (uint64_t)w->count * sho_classes[w->cls].bytes;
 }
 
 static void sweep_run(sweeper *w, sho_sweep_count *count)
@@ -223,6 +223,10 @@ static void mend_unlisted(sweeper *w)
     struct shm_slab *d = sho_region_slab(w->region, w->slab);
     uint64_t remote = sho_load_acquire(&d->remote);
     uint64_t state = sho_load(&d->state);
+    if (sho_load(&d->lost) != 0 && SHM_SLAB_OWNER(state) == w->heap->owner) {
+        add_lost(w); /* our own already */
+        return;
+    }
     if (sho_load(&d->lost) == 0 || REMOTE_FLAG(remote) != SHM_REMOTE_UNLISTED || SHM_SLAB_OWNER(state) != 0 ||
         !sho_cas(&d->remote, remote,
                  REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1)))

@@ -416,6 +416,49 @@ typedef struct shobj_class {
 /* Calls back for each size of which there are slabs, nodes first; stops at a result other than 0 and returns it. */
 SHOBJ_API int shobj_classes(shobj_store *store, int (*each)(const shobj_class *info, void *arg), void *arg);
 
+/* Somebody who keeps objects alive that the root does not lead to. */
+typedef struct shobj_holder {
+    bool is_session;  /* its transaction or last call does; else the pins of its process */
+    uint32_t process; /* as in shobj_session_info */
+    uint32_t session; /* of a session */
+    int64_t pid;
+    uint64_t blocks, bytes, objects; /* that are alive for its sake, and for that of nobody in front of it */
+} shobj_holder;
+
+typedef struct shobj_garbage {
+    uint64_t live, live_bytes, live_objects; /* what the root, pins, sessions and transactions keep */
+    uint64_t held, held_bytes, held_objects; /* of it, what the root does not lead to */
+    uint64_t free, free_bytes, free_objects; /* blocks that a collection would free */
+    bool is_exact; /* nobody has changed anything meanwhile: else the numbers are about right */
+} shobj_garbage;
+
+/* What a collection would do now: looks through all that is alive, changes nothing. Calls `each` (may be NULL) for each holder of something that
+ * nothing else keeps; a result of it other than 0 is returned. On a store that others change it looks three times at most.
+ * ENOMEM, ETXN (inside a transaction). */
+SHOBJ_API int shobj_garbage_get(shobj_store *store, shobj_garbage *ret_garbage,
+                                int (*each)(const shobj_holder *holder, void *arg), void *arg);
+
+enum shobj_keeper {
+    SHOBJ_KEEPER_ROOT,        /* a path from the root */
+    SHOBJ_KEEPER_PIN,         /* a process has a pin, as proxies have */
+    SHOBJ_KEEPER_HOLD,        /* a session's last call has returned it */
+    SHOBJ_KEEPER_TRANSACTION  /* a transaction that is open, or being committed, names it */
+};
+
+typedef struct shobj_reason {
+    enum shobj_keeper keeper;
+    uint32_t process; /* but for ROOT: as in shobj_session_info */
+    uint32_t session; /* of HOLD and TRANSACTION */
+    int64_t pid;
+    const char *path; /* from there: "/a/0", or "@0123456789abcdef/a/0" from the object that is kept */
+} shobj_reason;
+
+/* Calls back with what keeps an object alive: for each container that refers to it a shortest path from the root, or, if the root does not
+ * lead there, from who keeps it; and whoever keeps it itself. At most `max` times. A result of `each` other than 0 ends it and
+ * is returned. Never called: nothing keeps it. ESTALE (it has gone), ENOMEM, ETXN (inside a transaction). */
+SHOBJ_API int shobj_why(shobj_store *store, shobj_oid oid, unsigned max,
+                        int (*each)(const shobj_reason *reason, void *arg), void *arg);
+
 /* Dicts: insertion-ordered; keys are any value but objects; equal keys (1, 1.0, True) are one key. ENOTFOUND: no such
  * key. The keys of an API call with `_key` were made by shobj_key_init() for this store. */
 SHOBJ_API int shobj_dict_new(shobj_store *store, const shobj_item *items, size_t count, shobj_oid *ret_dict);
@@ -497,10 +540,11 @@ SHOBJ_API size_t shobj_path_step(const shobj_value *key, char *buf, size_t buf_b
 SHOBJ_API int shobj_literal_parse(const char *text, shobj_value *ret_value, void **ret_memory);
 
 enum shobj_form {
-    SHOBJ_FORM_LITERAL, /* Python literals, containers as [..] and {..} */
+    SHOBJ_FORM_LITERAL, /* Python literals, containers as [..] and {..}; ints of over 16 KiB in hexadecimal */
     SHOBJ_FORM_JSON,    /* plain JSON: bytes as base64, tuples and sets as arrays, keys that are not str by their
-                           literal, NaN and infinities as null; an object met again inside itself as {"$ref": oid} */
-    SHOBJ_FORM_DUMP     /* exact JSON with $bytes, $tuple, $set, $dict, $float, $ref tags */
+                           literal, NaN and infinities as null, ints of over 16 KiB as a string with their literal; an
+                           object met again inside itself as {"$ref": oid} */
+    SHOBJ_FORM_DUMP     /* exact JSON with $bytes, $tuple, $set, $dict, $float, $int, $ref tags */
 };
 
 /* Writes the text of a value and all below it through `write` (stops at a result other than 0 and returns it). indent 0:

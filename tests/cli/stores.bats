@@ -21,6 +21,16 @@ holds()
     jq -e '.whole and .problems == []' <<<"$output"
 }
 
+@test "a new store takes little memory, however large it may grow" {
+    for max in 64M 16G 100G; do
+        exits 0 shobj create --max-size $max "store$max"
+        exits 0 shobj stat --json "store$max"
+        jq -e '.file_bytes < 8000000' <<<"$output"
+        (($(stat -c '%b * 512' "$SHOBJ_DIR/store$max") < 8000000))
+        exits 0 shobj rm "store$max"
+    done
+}
+
 @test "create makes what its options say" {
     exits 0 shobj create --size 2M --max-size 64MiB --mode 640 --json bank
     jq -e '.max_bytes == 67108864 and .size_bytes >= 2097152' <<<"$output"

@@ -41,6 +41,8 @@ uint64_t choose(struct choices *choices, uint64_t bound);
 /* A heap of the shape in a file at `path`, read into memory; the file is removed. Ends the program if that fails. */
 void shape_make(unsigned shape, const char *path, struct image *ret_image);
 const char *shape_name(unsigned shape);
+/* From here on the large containers are smaller by this factor: for many short executions. */
+void shape_shrink(unsigned by);
 
 /* Keys that some of the dicts have. */
 void shape_key(unsigned number, char ret_text[24]);

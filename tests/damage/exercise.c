@@ -1,8 +1,8 @@
 /*
  * exercise.c: everything that the public header offers, done to a heap that may be damaged.
  *
- * Asked of each call: its result is 0 or an error of the table that a call of its kind may have, with a message; never is memory
- * asked for without measure (ENOMEM). What it returns can be read to the last byte. The walks are bounded here as well, in
+ * Asked of each call: its result is 0 or an error of the table, with a message; never is memory asked for without measure
+ * (ENOMEM). What it returns can be read to the last byte. The walks are bounded here as well, in
  * the number of values they visit: a damaged count may promise more than there is, in calls that each do little.
  */
 #include "damage.h"

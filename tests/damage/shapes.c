@@ -26,6 +26,18 @@
 #define MAX_SIZE (16ULL << 20)
 
 static uint64_t random_state = 1;
+static unsigned shrunk_by = 1;
+
+void shape_shrink(unsigned by)
+{
+    shrunk_by = by;
+}
+
+/* How many there are to be: enough for each form that a container may have. */
+static unsigned scaled(unsigned count)
+{
+    return count <= 100 ? count : count / shrunk_by < 100 ? 100 : count / shrunk_by;
+}
 
 /* Stands for the system's in this program. */
 ssize_t getrandom(void *buf, size_t bytes, unsigned flags)
@@ -171,22 +183,22 @@ static void make_dicts(shobj_store *store)
 {
     static const unsigned counts[] = {8, 20, 60, 700};
     for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-        put(store, shobj_root(store), of_int(counts[i]), of_object(dict_of(store, counts[i])));
+        put(store, shobj_root(store), of_int(counts[i]), of_object(dict_of(store, scaled(counts[i]))));
 }
 
 static void make_large_dict(shobj_store *store)
 {
-    put(store, shobj_root(store), of_text("dict"), of_object(dict_of(store, 4000)));
+    put(store, shobj_root(store), of_text("dict"), of_object(dict_of(store, scaled(4000))));
 }
 
 static void make_lists(shobj_store *store)
 {
     static const unsigned counts[] = {5, 30, 100, 1500};
     for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        shobj_oid list = list_of(store, counts[i]);
+        shobj_oid list = list_of(store, scaled(counts[i]));
         shobj_value middle = of_text("in the middle");
-        for (unsigned k = 0; k < counts[i] / 4; k++)
-            must(shobj_list_insert(store, list, counts[i] / 2, &middle), "inserting");
+        for (unsigned k = 0; k < scaled(counts[i]) / 4; k++)
+            must(shobj_list_insert(store, list, scaled(counts[i]) / 2, &middle), "inserting");
         put(store, shobj_root(store), of_int(counts[i]), of_object(list));
     }
 }
@@ -196,7 +208,7 @@ static void make_nested(shobj_store *store)
 {
     shobj_oid root = shobj_root(store), shared = new_list(store), above = root;
     put(store, root, of_text("shared"), of_object(shared));
-    for (unsigned i = 0; i < 60; i++) {
+    for (unsigned i = 0; i < 60 / shrunk_by + 9; i++) {
         shobj_oid dict = new_dict(store), list = new_list(store);
         const shobj_value pair[] = {of_object(dict), of_object(shared)};
         append(store, list, of_object(dict));
@@ -229,10 +241,11 @@ static void make_big(shobj_store *store)
 static void make_churned(shobj_store *store)
 {
     shobj_oid root = shobj_root(store);
-    shobj_oid dict = dict_of(store, 1500), list = list_of(store, 1500);
+    unsigned count = scaled(1500);
+    shobj_oid dict = dict_of(store, count), list = list_of(store, count);
     put(store, root, of_text("dict"), of_object(dict));
     put(store, root, of_text("list"), of_object(list));
-    for (unsigned i = 0; i < 1400; i++) {
+    for (unsigned i = 0; i < count - count / 15; i++) {
         char text[24];
         shape_key(i, text);
         shobj_value value = i % 5 == 0 ? of_int(i) : of_text(text);

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Damaged heaps through the command, the Python package and the mount: users.py [--count N] [--seed SEED].
 
-Each heap (made by the program `damage`) is read and changed by each of them, every time from a fresh copy. Asked for: no death
-by a signal, an end within ten seconds, an exit code of the table, a message with each failure; in Python no exception
-but shobj.Error, KeyError and IndexError; a mount that goes on answering until it is unmounted, whatever errors it
-answers with. A repaired heap has to be whole. A failure names the heap's seed: `users.py --count 1 --seed SEED` runs it again.
+Each heap (made by the program `damage`) is read and changed by each of them, every time from a fresh copy. Asked for:
+no death by a signal, an end within ten seconds, an exit code of the table, a message with each failure; in Python no
+exception but shobj.Error, KeyError and IndexError; a mount that goes on answering until it is unmounted, with whatever
+errors. A repaired heap has to be whole. A failure names the heap's seed; `users.py --count 1 --seed SEED` is it again.
 """
 
 import argparse
@@ -59,9 +59,9 @@ def change(at):
         rng.choice([lambda: at.__setitem__(key, value), lambda: at.pop(key), lambda: at.setdefault(key, value),
                     lambda: at.update({key: value, "other": 1}), lambda: at.popitem()])()
     else:
-        rng.choice([lambda: at.append(value), lambda: at.pop(), lambda: at.insert(number % 90, value), lambda: at.pop(0),
-                    lambda: at.__setitem__(number % 90, value), lambda: at.extend([1, value]), lambda: at.reverse(),
-                    lambda: at.__delitem__(slice(3, 9))])()
+        rng.choice([lambda: at.append(value), lambda: at.pop(), lambda: at.insert(number % 90, value),
+                    lambda: at.pop(0), lambda: at.__setitem__(number % 90, value), lambda: at.extend([1, value]),
+                    lambda: at.reverse(), lambda: at.__delitem__(slice(3, 9))])()
 
 def main():
     store = shobj.open_store(path, flag=flag)
@@ -123,14 +123,16 @@ def use_command(heap: Heap) -> None:
     path = heap.fresh()
     for command in ("check", "stat", "ps", "dump", "ls -l", "tree -L 3"):
         verb, *options = command.split()
-        heap.run(command, ["shobj", verb, *options, path if verb in ("check", "stat", "ps") else path + ":"], EXIT_CODES)
+        address = path if verb in ("check", "stat", "ps") else path + ":"
+        heap.run(command, ["shobj", verb, *options, address], EXIT_CODES)
     heap.run("get", ["shobj", "get", path + ":/dict/k3"], EXIT_CODES)
     heap.run("cat", ["shobj", "cat", path + ":/list/0"], EXIT_CODES)
     heap.run("set", ["shobj", "set", path + ":/new", "[1, {'a': (2, 'three')}]"], EXIT_CODES)
     heap.run("set deep", ["shobj", "set", path + ":/dict/k3", "'a text that needs a block'"], EXIT_CODES)
     heap.run("append", ["shobj", "set", path + ":/list/-", "1"], EXIT_CODES)
     heap.run("del", ["shobj", "del", path + ":/dict"], EXIT_CODES)
-    heap.run("load", ["shobj", "load", path + ":/list"], EXIT_CODES, '{"a": [1, 2, {"$bytes": "AAAA"}], "b": {"$ref": "/a"}}')
+    dump = '{"a": [1, 2, {"$bytes": "AAAA"}], "b": {"$ref": "/a"}}'
+    heap.run("load", ["shobj", "load", path + ":/list"], EXIT_CODES, dump)
     heap.run("ps --reap", ["shobj", "ps", "--reap", path], EXIT_CODES)
     repaired = heap.run("check --repair", ["shobj", "check", "--repair", path], EXIT_CODES)
     if repaired == 0:

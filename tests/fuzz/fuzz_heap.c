@@ -2,8 +2,8 @@
  * fuzz_heap.c: libFuzzer on damaged heaps.
  *
  * An input is a recipe: byte 0 chooses the shape of a sound heap and what is done with it (for reading, for writing, to be
- * repaired), bytes 1 and 2 seed the calls, the rest are the choices of what is damaged (../damage/recipe.c). Everything happens in this
- * process: the heap is written to a file in memory, opened, checked, walked, rendered, changed, closed.
+ * repaired), bytes 1 and 2 seed the calls, the rest are the choices of what is damaged (../damage/recipe.c). Everything
+ * happens in this process: the heap is written to a file in memory, opened, checked, walked, rendered, changed, closed.
  *
  * Not left to chance: that the calls end. Waits are bounded by the thread's deadline, and -timeout by libFuzzer.
  */
@@ -31,6 +31,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argv;
     snprintf(path, sizeof(path), "/dev/shm/fuzz_heap-%ld", (long)getpid());
     atexit(remove_file);
+    shape_shrink(8);
     for (unsigned shape = 0; shape < SHAPE_COUNT; shape++)
         shape_make(shape, path, &images[shape]);
     return 0;

@@ -2,10 +2,11 @@
 """Churn: processes replace nested structures at random, one of them is killed each second, and the store stays as large as it is.
 
 What the store holds alive is about constant. Whatever is replaced becomes garbage, some of it in cycles, and is collected by
-itself: after a while the file must not be larger than half as much again as what is alive. In the end all is removed; after one
-collection nothing may be left but the root, and the store must be sound.
+itself: after a while the file must not be larger than half as much again as what is alive (--limit; more where the processes
+that collect do not get their share of the processor). In the end all is removed; after one collection nothing may be left
+but the root, and the store must be sound.
 
-    churn.py [--seconds S] [--live MIB] [--workers N] [--seed SEED]
+    churn.py [--seconds S] [--live MIB] [--workers N] [--limit RATIO] [--seed SEED]
 """
 
 import argparse
@@ -17,7 +18,6 @@ import time
 
 import shobj
 
-LIMIT = 1.5  # file bytes to live bytes
 SETTLING = 0.1  # of the time, a minute at most: when that is looked at first
 
 
@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--live", type=int, default=200, help="MiB")
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--limit", type=float, default=1.5, help="file bytes to live bytes")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -131,12 +132,12 @@ def main() -> int:
             worker.process.wait()
         shobj.unlink(path, force=True)
     print(
-        f"{kills} kills, {commits} commits, {collections} collections, file at most {worst:.2f} x live (limit {LIMIT}), "
+        f"{kills} kills, {commits} commits, {collections} collections, file at most {worst:.2f} x live (limit {options.limit}), "
         f"{left} objects left, check: {problems or 'sound'}"
     )
-    failed = worst > LIMIT or left != 1 or problems or collections == 0
+    failed = worst > options.limit or left != 1 or problems or collections == 0
     if failed:
-        print(f"failed; again: {sys.argv[0]} --seed {options.seed} --seconds {options.seconds} --live {options.live}")
+        print(f"failed; again: {sys.argv[0]} --seed {options.seed} --seconds {options.seconds} --live {options.live} --limit {options.limit}")
     return 1 if failed else 0
 
 

@@ -61,6 +61,26 @@ static void test_literals_round(uint64_t *random)
     }
 }
 
+/* Of a length that decimal text would take minutes for. */
+static void test_huge_int(void)
+{
+    const size_t count = 2u << 20;
+    uint8_t *bytes = malloc(count);
+    CHECK(bytes != NULL);
+    for (size_t i = 0; i < count; i++)
+        bytes[i] = (uint8_t)(i * 7 + 1);
+    bytes[count - 1] = 0x0a;
+    shobj_value v = {.type = SHOBJ_BIGINT, .negative = 1, .data = bytes, .count = count};
+    const char *literal = render(NULL, &v, SHOBJ_FORM_LITERAL);
+    CHECK_INT(strlen(literal), 3 + 2 * count - 1);
+    CHECK(memcmp(literal, "-0xa", 4) == 0);
+    shobj_value again = parse(literal);
+    CHECK(same(&v, &again));
+    CHECK(memcmp(render(NULL, &v, SHOBJ_FORM_DUMP), "{\"$int\": \"-0xa", 14) == 0);
+    CHECK(memcmp(render(NULL, &v, SHOBJ_FORM_JSON), "\"-0xa", 5) == 0);
+    free(bytes);
+}
+
 /* Doubles near powers of two and ten, subnormal ones, and of few digits. */
 static void test_floats_round(uint64_t *random)
 {
@@ -346,6 +366,7 @@ int main(void)
 {
     uint64_t random = check_seed();
     test_literals_round(&random);
+    test_huge_int();
     test_floats_round(&random);
     test_equal_members();
     test_steps_round(&random);
