@@ -44,6 +44,9 @@ bool sho_heap_give(sho_heap *heap, uint64_t off);
 /* Releases the owned slabs to all. */
 void sho_heap_close(sho_heap *heap);
 
+/* Finds a place for the slabs that a dead session had in transit. First of all that touches its part of the allocator. */
+void sho_slab_settle(sho_region *region, struct shm_slot *slot);
+
 /* Releases the slabs of dead owners: is_dead[owner] for owner in 1..SHM_SLOT_MAX. */
 void sho_slab_adopt(sho_region *region, const bool *is_dead);
 
