@@ -46,7 +46,10 @@ int sho_slab_trim(sho_region *region, uint64_t *ret_bytes)
 {
     uint64_t bytes = 0;
     uint64_t end = sho_region_slab_count(region);
-    sho_slab_reclaim_all(region);
+    /* Nobody looks on, so that what is in transit is told a slot of our own. */
+    static _Alignas(128) struct shm_slot nobody;
+    sho_heap heap = {.region = region, .owner = SHM_SLOT_MAX, .slot = &nobody};
+    sho_slab_reclaim_all(&heap);
     for (uint64_t i = region->data_off >> SHM_SLAB_SHIFT; i < end;) {
         uint64_t count = mark(region, i, end);
         if (count > 0) {
