@@ -15,7 +15,7 @@
 
 /* ---- create, open, rm */
 
-static int read_create_options(const struct call *call, shobj_options *ret)
+int read_create_options(const struct call *call, shobj_options *ret)
 {
     int code = EXIT_DONE;
     if (call_option(call, "size") != NULL)
