@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 #include "gc/cycle.h"
+#include "heap/salvage.h"
 #include "txn/session.h"
 #include "types/container.h"
 
+#define TRIM_TRIES_MAX 3
 #define SIZE_DEFAULT (1ULL << 20)
 #define MAX_SIZE_DEFAULT (16ULL << 30)
 
@@ -287,11 +289,9 @@ SHOBJ_API shobj_oid shobj_root(const shobj_store *store)
 
 /* ------------------------------------------------------------------------------------------ files */
 
-/* How many processes are attached and alive? */
-static unsigned count_live(sho_region *region)
+static unsigned count_records(sho_region *region)
 {
     unsigned live = 0;
-    sho_recover_all(region);
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
         live += sho_process_is_live(region, i);
     return live;
@@ -303,7 +303,8 @@ static int refuse_in_use(const char *path)
     int rc = sho_region_open(path, true, &region);
     if (rc)
         return rc;
-    unsigned live = count_live(region);
+    sho_recover_all(region);
+    unsigned live = count_records(region);
     sho_region_close(region);
     if (live > 0)
         return sho_error(SHOBJ_EBUSY,
@@ -316,23 +317,24 @@ SHOBJ_API int shobj_trim(const char *name, uint64_t *ret_bytes)
 {
     char path[PATH_MAX];
     sho_region *region;
-    int gate;
+    int lock;
     int rc = shobj_store_path(name, path, sizeof(path));
     if (rc == 0)
         rc = sho_region_open(path, true, &region);
     if (rc)
         return rc;
-    rc = sho_peer_close_gate(region, &gate);
-    if (rc)
-        goto close_region;
-    unsigned live = count_live(region);
-    if (live > 0)
-        rc = sho_error(SHOBJ_EBUSY, "trimming %s: %u process%s it open; close them (shobj ps lists them)", path, live,
-                       live == 1 ? " has" : "es have");
-    else
-        rc = sho_slab_trim(region, ret_bytes);
-    close(gate);
-close_region:
+    for (int i = 0;; i++) {
+        sho_recover_all(region); /* while the file is locked nobody can */
+        rc = sho_region_lock_out(path, &lock);
+        if (rc)
+            break;
+        unsigned live = count_records(region);
+        rc = live == 0 ? sho_slab_trim(region, ret_bytes)
+                       : sho_error(SHOBJ_EBUSY, "trimming %s: processes that use it end this moment; try again", path);
+        close(lock);
+        if (live == 0 || i == TRIM_TRIES_MAX)
+            break;
+    }
     sho_region_close(region);
     return rc;
 }

@@ -154,7 +154,6 @@ int sho_region_lock_out(const char *path, int *ret_lock)
     int e = errno;
     close(fd);
     if (e == EAGAIN || e == EACCES)
-        return sho_error(SHOBJ_EBUSY, "%s is in use; close it in every process (shobj ps lists them), and repair it then",
-                         path);
+        return sho_error(SHOBJ_EBUSY, "%s is in use; close it in every process first (shobj ps lists them)", path);
     return sho_error(SHOBJ_EIO, "locking %s: %s", path, strerror(e));
 }

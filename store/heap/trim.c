@@ -4,7 +4,7 @@
  * A slab is first marked as given back, then its pages are punched out of the file. A crash in between leaves a slab that says
  * so and has its memory still, or some of it: whoever claims it backs all of it in any case (slab.c, is_backed).
  *
- * Nobody is attached (peer.h, the gate), so that nobody knows a node of what is freed or is about to claim what is punched.
+ * Nobody is attached (salvage.h), so that nobody knows a node of what is freed or is about to claim what is punched.
  */
 #include <errno.h>
 #include <fcntl.h>

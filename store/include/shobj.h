@@ -198,7 +198,7 @@ SHOBJ_API void shobj_detach(shobj_store *store);
 SHOBJ_API int shobj_unlink(const char *name, bool force);
 
 /* Gives the memory of all that is free back to the system, while nobody has the store open (EBUSY; who wants to open it meanwhile
- * gets EBUSY too): collect before. It comes back as it is needed. *ret_bytes: how much was given back. ENOENT, EACCES, EFORMAT,
+ * gets ELIMIT): collect before. It comes back as it is needed. *ret_bytes: how much was given back. ENOENT, EACCES, EFORMAT,
  * EVERSION, ECORRUPT, EIO (the file system can't do it). */
 SHOBJ_API int shobj_trim(const char *name, uint64_t *ret_bytes);
 

@@ -206,12 +206,12 @@ holds()
     echo "set /theirs [1]" >&7
     eventually holds bank:/theirs "[1]"
     exits 7 shobj gc --trim bank
-    says "*trimming*1 process has it open*"
+    says "*is in use*"
     end_other
     exits 0 shobj gc --trim bank
     [[ $output == *$'\ntrimmed_bytes\t'* ]]
     on_terminal $'gc --trim\nexit\n' shobj open bank
-    [[ $output == *"1 process has it open"* ]]
+    [[ $output == *"is in use"* ]]
     exits 2 shobj gc -n --trim bank
 }
 

@@ -151,7 +151,7 @@ exit
     on_terminal "" shobj get bank:/v
     [[ $output == *"{"$'\n'"  'a': ["* ]]
     on_terminal "" shobj stat bank
-    [[ $output == *"max             16G"* ]]
+    [[ $output == *"max                  16G"* ]]
 }
 
 @test "a load on a terminal clears its bar" {
