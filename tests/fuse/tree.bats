@@ -220,7 +220,7 @@ TEXT
 @test "stat and sessions" {
     make '{"a": {}}'
     mount_here
-    [[ $(grep -c '^[a-z_]* [0-9]*$' "$mnt/stat") -gt 18 ]]
+    [[ $(grep -c '^[a-z_]* [0-9]*$' "$mnt/stat") == 20 ]]
     grep -q '^objects 2$' "$mnt/stat"
     wait_until grep -lq "^pid $fs\$" "$mnt"/sessions/*
     one=$(grep -l "^pid $fs\$" "$mnt"/sessions/* | head -n 1)
