@@ -211,6 +211,26 @@ static bool reclaim_empty(sho_region *region)
     return any;
 }
 
+void sho_slab_mend_listed(sho_heap *heap, unsigned cls)
+{
+    sho_region *region = heap->region;
+    uint32_t keep = 0; /* as above */
+    uint32_t slab;
+    while ((slab = stack_pop(region, cls)) != 0) {
+        struct shm_slab *d = sho_region_slab(region, slab - 1);
+        uint64_t state = sho_load(&d->state);
+        if (SHM_SLAB_CLASS(state) == cls && SHM_SLAB_OWNER(state) == 0 && sho_load(&d->lost) != 0)
+            sho_slab_mend(heap, slab - 1);
+        sho_store(&d->next, keep);
+        keep = slab;
+    }
+    while (keep != 0) {
+        uint32_t next = (uint32_t)sho_load(&sho_region_slab(region, keep - 1)->next);
+        stack_push(region, cls, keep - 1);
+        keep = next;
+    }
+}
+
 /* `count` neighbouring slabs that are ours now; the first one, or EFULL. */
 static int obtain_slabs(sho_region *region, uint64_t count, uint64_t first_state, uint64_t *ret_first)
 {
