@@ -113,6 +113,7 @@ int cmd_gc(const struct call *call);
 int cmd_why(const struct call *call);
 int cmd_load(const struct call *call);
 int cmd_dump(const struct call *call);
+int cmd_copy(const struct call *call);
 int cmd_check(const struct call *call);
 int cmd_mount(const struct call *call);
 int cmd_umount(const struct call *call);

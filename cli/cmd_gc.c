@@ -3,6 +3,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -37,8 +38,24 @@ static int set_growth(const struct call *call, shobj_store *store)
     return rc < 0 ? fail(call, rc) : EXIT_DONE;
 }
 
-static int collect(const struct call *call, shobj_store *store, unsigned threads)
+/* Closes the store: memory is given back while nobody has it open. `store` is not the prompt's. */
+static int trim(const struct call *call, struct target *target, uint64_t *ret_bytes)
 {
+    char *path = strdup(shobj_path(target->store));
+    if (path == NULL)
+        return fail_errno(call, "trimming a store");
+    target_close(target);
+    target->is_owned = false;
+    int rc = shobj_trim(path, ret_bytes);
+    free(path);
+    return rc < 0 ? fail(call, rc) : EXIT_DONE;
+}
+
+static int collect(const struct call *call, struct target *target, unsigned threads)
+{
+    shobj_store *store = target->store;
+    bool trims = call_option(call, "trim") != NULL;
+    uint64_t trimmed = 0;
     shobj_gc before, after;
     double began = now_seconds();
     shobj_gc_get(store, &before);
@@ -47,18 +64,25 @@ static int collect(const struct call *call, shobj_store *store, unsigned threads
     if (rc < 0)
         return fail(call, rc);
     shobj_gc_get(store, &after);
+    if (trims) {
+        int code = trim(call, target, &trimmed);
+        if (code != EXIT_DONE)
+            return code;
+    }
     const struct figure figures[] = {
         {"freed", after.freed_ever - before.freed_ever, FIGURE_PLAIN},
         {"freed_bytes", after.freed_ever_bytes - before.freed_ever_bytes, FIGURE_BYTES},
         {"live_bytes", after.live_bytes, FIGURE_BYTES},
         {"held_slabs", after.held_slabs, FIGURE_PLAIN},
+        {"trimmed_bytes", trimmed, FIGURE_BYTES},
     };
+    size_t count = sizeof(figures) / sizeof(figures[0]) - !trims;
     char seconds[32];
     bool first = true;
     snprintf(seconds, sizeof(seconds), "%.6f", now_seconds() - began);
     if (call->json)
         fputc('{', stdout);
-    out_figures(figures, sizeof(figures) / sizeof(figures[0]), call->json, &first);
+    out_figures(figures, count, call->json, &first);
     if (call->json) {
         out_json_name("seconds", &first);
         printf("%s}\n", seconds);
@@ -89,8 +113,11 @@ int cmd_gc(const struct call *call)
     int code = EXIT_DONE;
     if (call_option(call, "jobs") != NULL)
         code = parse_number(call, "jobs", 1, THREADS_MAX, &threads);
-    if (code == EXIT_DONE && dry && (growth || call_option(call, "jobs") != NULL))
-        code = fail_usage(call, "-n changes nothing and takes one thread: no --growth or -j with it");
+    bool trims = call_option(call, "trim") != NULL;
+    if (code == EXIT_DONE && dry && (growth || trims || call_option(call, "jobs") != NULL))
+        code = fail_usage(call, "-n changes nothing and takes one thread: no --growth, --trim or -j with it");
+    if (code == EXIT_DONE && growth && (trims || call_option(call, "jobs") != NULL))
+        code = fail_usage(call, "--growth does not collect: no --trim or -j with it");
     struct target target;
     if (code == EXIT_DONE)
         code = target_open_store(call, call->operands[0], dry ? SHOBJ_OPEN_READ : SHOBJ_OPEN_WRITE, &target);
@@ -99,7 +126,7 @@ int cmd_gc(const struct call *call)
     if (growth)
         code = set_growth(call, target.store);
     else
-        code = dry ? look(call, target.store) : collect(call, target.store, (unsigned)threads);
+        code = dry ? look(call, target.store) : collect(call, &target, (unsigned)threads);
     target_close(&target);
     return code;
 }

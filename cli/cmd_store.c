@@ -15,7 +15,7 @@
 
 /* ---- create, open, rm */
 
-static int read_create_options(const struct call *call, shobj_options *ret)
+int read_create_options(const struct call *call, shobj_options *ret)
 {
     int code = EXIT_DONE;
     if (call_option(call, "size") != NULL)
@@ -56,6 +56,7 @@ static size_t list_figures(const shobj_stat *s, struct figure *ret)
         {"live_bytes", gc->live_bytes, FIGURE_BYTES},
         {"slabs", s->slabs, FIGURE_PLAIN},
         {"free_slabs", s->free_slabs, FIGURE_PLAIN},
+        {"given_slabs", s->given_slabs, FIGURE_PLAIN},
         {"objects", s->objects, FIGURE_PLAIN},
         {"blocks", s->blocks, FIGURE_PLAIN},
         {"pins", s->pins, FIGURE_PLAIN},

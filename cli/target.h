@@ -50,6 +50,8 @@ void complete_address(shobj_store *store, const char *prefix, void (*each)(const
 
 /* Reads a whole number option: "N" in [min, max]. Exit code. */
 int parse_number(const struct call *call, const char *option, uint64_t min, uint64_t max, uint64_t *ret_number);
+/* --size, --max-size, --mode. Exit code. */
+int read_create_options(const struct call *call, shobj_options *ret);
 /* Bytes with an optional K, M, G or T. Exit code. */
 int parse_bytes(const struct call *call, const char *option, uint64_t *ret_bytes);
 

@@ -241,6 +241,7 @@ static PyObject *stat_dict(const shobj_stat *s)
         {"file_bytes", s->file_bytes},     {"size_bytes", s->size_bytes},   {"max_bytes", s->max_bytes},
         {"used_bytes", s->used_bytes},     {"free_bytes", s->free_bytes},   {"kept_bytes", s->kept_bytes},
         {"live_bytes", gc->live_bytes},    {"slabs", s->slabs},             {"free_slabs", s->free_slabs},
+        {"given_slabs", s->given_slabs},
         {"objects", s->objects},           {"blocks", s->blocks},           {"commits", s->commits},
         {"conflicts", s->conflicts},       {"retries", s->retries},         {"elders", s->elders},
         {"recoveries", s->recoveries},     {"sessions", s->sessions},       {"processes", s->processes},
@@ -563,7 +564,7 @@ static PyMethodDef store_methods[] = {
      "stat($self, /)\n--\n\n"
      "A dict of numbers. Bytes: file_bytes, size_bytes, max_bytes, used_bytes, free_bytes, kept_bytes (free for one\n"
      "session alone, see sessions()), live_bytes (what the last collection left). Counts: objects, blocks, slabs,\n"
-     "free_slabs, commits, conflicts, retries, elders, recoveries, collections, sessions, processes, pins. clock,\n"
+     "free_slabs, given_slabs (free, and without memory), commits, conflicts, retries, elders, recoveries, collections, sessions, processes, pins. clock,\n"
      "layout_version; created_ns (nanoseconds since 1970). The collection that is under way, or the last one:\n"
      "gc_phase (str: idle, arm, roots, mark, kill, sweep), gc_cycle, gc_began_ns, gc_ended_ns (of the last whole\n"
      "one), gc_marked, gc_marked_bytes, gc_freed, gc_freed_bytes, gc_held_slabs (left to a session that stands\n"

@@ -287,23 +287,54 @@ SHOBJ_API shobj_oid shobj_root(const shobj_store *store)
 
 /* ------------------------------------------------------------------------------------------ files */
 
-/* Is anybody attached who is alive? */
+/* How many processes are attached and alive? */
+static unsigned count_live(sho_region *region)
+{
+    unsigned live = 0;
+    sho_recover_all(region);
+    for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
+        live += sho_process_is_live(region, i);
+    return live;
+}
+
 static int refuse_in_use(const char *path)
 {
     sho_region *region;
     int rc = sho_region_open(path, true, &region);
     if (rc)
         return rc;
-    sho_recover_all(region);
-    unsigned live = 0;
-    for (unsigned i = 0; i < SHM_PROCESS_MAX; i++)
-        live += sho_process_is_live(region, i);
+    unsigned live = count_live(region);
     sho_region_close(region);
     if (live > 0)
         return sho_error(SHOBJ_EBUSY,
                          "removing %s: %u process%s it open; close them (shobj ps lists them), or remove it by force", path,
                          live, live == 1 ? " has" : "es have");
     return 0;
+}
+
+SHOBJ_API int shobj_trim(const char *name, uint64_t *ret_bytes)
+{
+    char path[PATH_MAX];
+    sho_region *region;
+    int gate;
+    int rc = shobj_store_path(name, path, sizeof(path));
+    if (rc == 0)
+        rc = sho_region_open(path, true, &region);
+    if (rc)
+        return rc;
+    rc = sho_peer_close_gate(region, &gate);
+    if (rc)
+        goto close_region;
+    unsigned live = count_live(region);
+    if (live > 0)
+        rc = sho_error(SHOBJ_EBUSY, "trimming %s: %u process%s it open; close them (shobj ps lists them)", path, live,
+                       live == 1 ? " has" : "es have");
+    else
+        rc = sho_slab_trim(region, ret_bytes);
+    close(gate);
+close_region:
+    sho_region_close(region);
+    return rc;
 }
 
 SHOBJ_API int shobj_unlink(const char *name, bool force)

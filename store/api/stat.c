@@ -27,6 +27,7 @@ static void count_slab(sho_region *region, uint64_t slab, shobj_stat *stat)
         return;
     stat->slabs += info.kind != SHM_SLAB_FREE;
     stat->free_slabs += info.kind == SHM_SLAB_FREE;
+    stat->given_slabs += info.is_given_back;
     if (info.kind == SHM_SLAB_RUN) {
         stat->blocks++;
         stat->used_bytes += info.run_slabs << SHM_SLAB_SHIFT;
@@ -143,7 +144,7 @@ SHOBJ_API int shobj_stat_get(shobj_store *store, shobj_stat *ret_stat)
     ret_stat->file_bytes = (uint64_t)st.st_blocks * 512;
     ret_stat->size_bytes = slabs << SHM_SLAB_SHIFT;
     ret_stat->max_bytes = region->max_bytes;
-    uint64_t data_bytes = ret_stat->size_bytes - region->data_off;
+    uint64_t data_bytes = ret_stat->size_bytes - region->data_off - (ret_stat->given_slabs << SHM_SLAB_SHIFT);
     ret_stat->free_bytes = data_bytes > ret_stat->used_bytes ? data_bytes - ret_stat->used_bytes : 0;
     ret_stat->elders = sho_load(&sb->elders);
     ret_stat->recoveries = sho_load(&sb->recoveries);

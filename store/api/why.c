@@ -193,7 +193,7 @@ static void from_session(search *w, unsigned session)
     walk(w);
     origin.keeper = SHOBJ_KEEPER_HOLD;
     origin_add(w, origin);
-    sho_roots_scan_slot(&w->dry.h, slot); /* what its log names is known already */
+    sho_roots_scan_holds(&w->dry.h, slot);
     walk(w);
 }
 

@@ -53,6 +53,7 @@ void sho_cycle_roots(sho_helper *h);
 
 /* What one session holds and names in its log; what the pins of one process keep. */
 void sho_roots_scan_slot(sho_helper *h, struct shm_slot *slot);
+void sho_roots_scan_holds(sho_helper *h, struct shm_slot *slot); /* without the log */
 void sho_roots_scan_process(sho_helper *h, struct shm_process *process);
 
 /* A box of ids (SHM_BOX_PINS, SHM_BOX_HOLDS), bounded by what it is. False if there is none at off. */

@@ -85,7 +85,7 @@ static void scan_id_boxes(sho_helper *h, uint64_t off, unsigned kind)
     }
 }
 
-static void scan_holds(sho_helper *h, struct shm_slot *slot)
+void sho_roots_scan_holds(sho_helper *h, struct shm_slot *slot)
 {
     uint64_t count = sho_load_acquire(&slot->hold_count);
     scan_ids(h, slot->holds, count < SHM_HOLD_MAX ? count : SHM_HOLD_MAX);
@@ -104,7 +104,7 @@ static void scan_log(sho_helper *h, struct shm_slot *slot)
 
 void sho_roots_scan_slot(sho_helper *h, struct shm_slot *slot)
 {
-    scan_holds(h, slot);
+    sho_roots_scan_holds(h, slot);
     scan_log(h, slot);
 }
 
@@ -120,7 +120,7 @@ void sho_cycle_roots(sho_helper *h)
     sho_region_barrier(h->region); /* each helper for itself, before it reads the first: G3 */
     for (unsigned i = 0; i < sho_region_slot_count(h->region) && sho_helper_goes_on(h); i++)
         if (sho_load_acquire(&sho_region_slot(h->region, i)->process) != 0)
-            scan_holds(h, sho_region_slot(h->region, i));
+            sho_roots_scan_holds(h, sho_region_slot(h->region, i));
     for (unsigned i = 0; i < SHM_PROCESS_MAX && sho_helper_goes_on(h); i++)
         if (sho_process_is_live(h->region, i))
             sho_roots_scan_process(h, sho_region_process(h->region, i));

@@ -191,7 +191,9 @@ struct shm_slot {
     sho_word scans;      /* nodes blackened, and shades: only grows, stays with the slot */
     sho_word hold_count; /* objects that the last call returned */
     sho_word holds_more; /* a box with those that have no place in holds[]; 0: none */
-    sho_word reserved2[10];
+    sho_word listing;    /* slab + 1 that is on its way to a stack or from it (slab_stack.c); 0: none */
+    sho_word kept;       /* slab + 1, the first of a chain that was taken off a stack; 0: none */
+    sho_word reserved2[8];
     sho_word holds[SHM_HOLD_MAX]; /* ids */
 
     sho_word log[SHM_LOG_INLINE_BYTES / 8]; /* log segment 0 */
@@ -260,6 +262,11 @@ enum shm_slab_kind {
 /* remote: frees by those who do not own the slab: head block + 1:16 | count:16 | flag:8 | tag:24 */
 enum { SHM_REMOTE_UNLISTED = 0, SHM_REMOTE_OWNED = 1, SHM_REMOTE_LISTED = 2 };
 
+enum shm_lost {
+    SHM_LOST_BLOCKS = 1, /* some may be on no list: its owner or its sweeper has died */
+    SHM_LOST_PLACE = 2   /* it may be on no stack: who had it in transit has died */
+};
+
 struct shm_slab {
     sho_word state;
     sho_word remote;
@@ -267,10 +274,14 @@ struct shm_slab {
     sho_word next;         /* next slab + 1 in the class's partial stack */
     sho_word run_slabs;    /* of a RUN: its length; of a RUN_TAIL: the run's first slab */
     sho_word sweep;        /* cycle << 16 | sweeper's slot + 1; 0 there: swept */
-    sho_word lost;         /* 1: blocks may be on no list: its owner or its sweeper has died */
-    sho_word reserved;
+    sho_word lost;         /* enum shm_lost */
+    sho_word given;        /* of a free slab: enum shm_given | the last birth of the nodes that it has held << 32 */
 };
 _Static_assert(sizeof(struct shm_slab) == 64, "one cache line");
+
+/* The memory of a free slab has been given back to the system: it is backed anew before the slab is claimed. */
+enum shm_given { SHM_GIVEN_BACK = 1 };
+#define SHM_GIVEN_BIRTH(given) ((uint32_t)((given) >> 32))
 
 /* ------------------------------------------------------------------------------------------ blocks */
 

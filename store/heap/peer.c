@@ -44,6 +44,36 @@ static int fail(const sho_region *region, const char *what)
     return sho_error(SHOBJ_EIO, "attaching to %s: %s: %s", region->path, what, strerror(errno));
 }
 
+/* The gate: a byte of the superblock's that who joins locks with others, and who wants to be alone by himself. */
+#define GATE_BYTE 8
+
+static int try_gate(int fd, short type)
+{
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = GATE_BYTE, .l_len = 1};
+    while (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+        if (errno == EINTR)
+            continue;
+        return errno == EAGAIN || errno == EACCES ? 0 : -1;
+    }
+    return 1;
+}
+
+int sho_peer_close_gate(sho_region *region, int *ret_gate)
+{
+    int fd = sho_region_reopen(region);
+    if (fd < 0)
+        return fail(region, "opening it anew");
+    int got = try_gate(fd, F_WRLCK);
+    if (got == 1) {
+        *ret_gate = fd;
+        return 0;
+    }
+    int rc = got < 0 ? fail(region, "locking a byte")
+                     : sho_error(SHOBJ_EBUSY, "%s: another process is opening it; try again", region->path);
+    close(fd);
+    return rc;
+}
+
 static int claim_record(sho_region *region, int fd, unsigned *ret_process)
 {
     for (unsigned i = 0; i < SHM_PROCESS_MAX; i++) {
@@ -94,9 +124,16 @@ static int join(sho_region *region, bool for_child, sho_peer *ret_peer)
         rc = fail(region, "mapping a page");
         goto unmap_page;
     }
+    int gate = try_gate(fd, F_RDLCK);
+    if (gate != 1) {
+        rc = gate < 0 ? fail(region, "locking a byte")
+                      : sho_error(SHOBJ_EBUSY, "opening %s: it is being trimmed; try again", region->path);
+        goto unmap_page;
+    }
     rc = claim_record(region, fd, &process);
     if (rc)
         goto unmap_page;
+    (void)try_gate(fd, F_UNLCK); /* the page keeps its description open */
     close(fd);
     *(volatile uint32_t *)token = 1;
     *ret_peer = (sho_peer){.process = process, .lock_page = page, .fork_token = token};

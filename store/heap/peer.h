@@ -29,6 +29,10 @@ int sho_peer_join_for_child(sho_region *region, sho_peer *ret_peer);
 void sho_peer_leave_to_child(sho_peer *peer);
 void sho_peer_take_over(sho_region *region, sho_peer *peer);
 
+/* Keeps everybody from joining until *ret_gate, a descriptor, is closed (or its process ends): they get EBUSY meanwhile. Those who
+ * have joined before stay. EBUSY: somebody is joining. EIO. */
+int sho_peer_close_gate(sho_region *region, int *ret_gate);
+
 /* Gives the record back: the caller's sessions have ended. */
 void sho_peer_leave(sho_region *region, sho_peer *peer);
 

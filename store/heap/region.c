@@ -388,6 +388,11 @@ int sho_region_create(const char *path, uint64_t size, uint64_t max_bytes, unsig
     }
     region->dev = st.st_dev;
     region->ino = st.st_ino;
+    /* The tables are there from now on, and without memory but for the parts that are backed. */
+    if (ftruncate(region->fd, (off_t)data_off) < 0) {
+        rc = fail_errno("creating", path);
+        goto fail;
+    }
     rc = map(region, max_bytes);
     if (rc)
         goto fail;
@@ -483,7 +488,8 @@ int sho_region_grow(sho_region *region, uint64_t slab_count)
                          "%s is full: it has reached its max_size of %llu bytes; delete something, or copy it into a "
                          "larger store",
                          region->path, (unsigned long long)region->max_bytes);
-    uint64_t chunk = (from << SHM_SLAB_SHIFT) / 16;
+    uint64_t tables = region->data_off >> SHM_SLAB_SHIFT;
+    uint64_t chunk = (from > tables ? (from - tables) << SHM_SLAB_SHIFT : 0) / 16;
     chunk = chunk < GROW_MIN ? GROW_MIN : chunk > GROW_MAX ? GROW_MAX : chunk;
     uint64_t to = from + (chunk >> SHM_SLAB_SHIFT);
     if (to < slab_count)

@@ -16,6 +16,7 @@
  *   FREE --------> OWNED ------------------> UNLISTED ----------------> LISTED ----------> OWNED
  *     ^                 owner ends: LISTED                                 |
  *     +-------------- reclaim_empty: a box slab without live blocks -------+
+ *                     (trim.c, while nobody is attached: a slab of nodes too)
  *
  * I1  free blocks of a slab = private_list's count + remote's count, when its owner stands still.
  * I2  a block is on at most one list; the links are in the blocks (in a box's header, in a node's first word).
@@ -26,8 +27,8 @@
  * Memory order: a free's compare-and-swap on `remote` releases the link it wrote; the drain acquires it. The owner's
  * own list needs none. Tags in `remote` and in the stacks' heads make a stale compare-and-swap fail.
  *
- * A crash may lose a block between its pop and its name in the log, or a slab between its pop from a stack and its
- * owner's name in it (the sweep of a collection finds both), and nothing else.
+ * A crash may lose a block between its pop and its name in the log (the sweep of a collection finds it), and nothing else: a
+ * slab that is on its way from one state to another is named in `slot.listing` (slab_stack.c).
  */
 #include "base/error.h"
 #include "heap/mark.h"
@@ -70,40 +71,6 @@ SHO_INLINE unsigned box_class(uint64_t bytes)
     return SHO_NODE_CLASS_COUNT + (log - 6) * 8 + (unsigned)(last >> (log - 3)) - 1;
 }
 
-/* ------------------------------------------------------------------------------------------ stacks of partial slabs */
-
-static void stack_push(sho_region *region, unsigned cls, uint64_t slab)
-{
-    sho_word *stack = partial_stack(region, cls);
-    struct shm_slab *d = sho_region_slab(region, slab);
-    uint64_t head = sho_load(stack);
-    do {
-        sho_store(&d->next, STACK_SLAB(head));
-        /* Release: `next` before the head that leads to it; pairs with the acquire in stack_pop. */
-    } while (!atomic_compare_exchange_weak_explicit(stack, &head, STACK(slab + 1, STACK_TAG(head) + 1),
-                                                    memory_order_release, memory_order_relaxed));
-}
-
-/* Slab + 1, or 0. The caller owns the slab's LISTED state. */
-static uint32_t stack_pop(sho_region *region, unsigned cls)
-{
-    sho_word *stack = partial_stack(region, cls);
-    uint64_t head = sho_load_acquire(stack);
-    for (;;) {
-        uint32_t slab = STACK_SLAB(head);
-        if (slab == 0)
-            return 0;
-        if (slab > sho_region_slab_count(region)) {
-            sho_cas(stack, head, STACK(0, STACK_TAG(head) + 1)); /* damaged: drop the stack */
-            return 0;
-        }
-        uint32_t next = (uint32_t)sho_load(&sho_region_slab(region, slab - 1)->next);
-        if (atomic_compare_exchange_weak_explicit(stack, &head, STACK(next, STACK_TAG(head) + 1), memory_order_acquire,
-                                                  memory_order_acquire))
-            return slab;
-    }
-}
-
 /* ------------------------------------------------------------------------------------------ slabs */
 
 /* A slab begins a new life: what the collector knows of its earlier one is over. Before anything is written into it, so that a
@@ -117,6 +84,19 @@ static void renew(sho_region *region, uint64_t slab)
     sho_store_release(&d->sweep, SWEEP(cycle, 0));
     for (unsigned i = 0; i < SHM_MARK_WORDS; i++)
         sho_mark_renew(marks + i, cycle);
+}
+
+/* A free slab's memory is there, again if need be. Doing it twice, or for a slab that another then claims, is harmless. */
+static bool is_backed(sho_region *region, uint64_t slab)
+{
+    sho_word *given = &sho_region_slab(region, slab)->given;
+    if (SHO_LIKELY((sho_load_acquire(given) & SHM_GIVEN_BACK) == 0))
+        return true;
+    if (sho_region_back(region, slab << SHM_SLAB_SHIFT, SHM_SLAB_BYTES))
+        return false;
+    (void)sho_fault("slab.backed");
+    atomic_fetch_and(given, ~(uint64_t)SHM_GIVEN_BACK);
+    return true;
 }
 
 /* Claims `count` neighbouring free slabs below the current end; the first one, or 0. */
@@ -135,7 +115,7 @@ static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_st
             i = begin;
             length = 0; /* a run does not wrap */
         }
-        if (sho_load(&sho_region_slab(region, i)->state) != 0) {
+        if (sho_load(&sho_region_slab(region, i)->state) != 0 || !is_backed(region, i)) {
             length = 0;
             continue;
         }
@@ -165,8 +145,10 @@ static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_st
 static void slab_free(sho_region *region, uint64_t slab)
 {
     struct shm_slab *d = sho_region_slab(region, slab);
-    sho_store(&d->remote, REMOTE(0, 0, SHM_REMOTE_UNLISTED, REMOTE_TAG(sho_load(&d->remote)) + 1));
+    /* First: from here on its adopter knows that nothing is in it. */
     sho_store(&d->private_list, 0);
+    (void)sho_fault("slab.emptied");
+    sho_store_release(&d->remote, REMOTE(0, 0, SHM_REMOTE_UNLISTED, REMOTE_TAG(sho_load(&d->remote)) + 1));
     sho_store(&d->run_slabs, 0);
     sho_store_release(&d->state, 0);
     atomic_fetch_add_explicit(&region->sb->free_slab_hint, 1, memory_order_relaxed);
@@ -183,30 +165,41 @@ uint64_t sho_slab_used(sho_region *region)
     return free_hint > 0 && (uint64_t)free_hint < used ? used - (uint64_t)free_hint : used;
 }
 
-/* Takes every box slab off the stacks that holds no live block, and frees it; the others go back. */
-static bool reclaim_empty(sho_region *region)
+/* The last birth of a slab of nodes outlives it: ids of what was in it never come back. */
+static void keep_births(sho_region *region, uint64_t slab, unsigned cls)
 {
+    uint32_t last = 0;
+    for (unsigned i = 0; i < block_count_of(cls); i++) {
+        const struct shm_node *node = (const struct shm_node *)(region->base + block_off(slab, cls, i));
+        uint32_t birth = SHM_NODE_BIRTH(sho_load(&node->header));
+        last = birth > last ? birth : last;
+    }
+    sho_store(&sho_region_slab(region, slab)->given, (uint64_t)last << 32);
+}
+
+/* Takes every slab of these classes off the stacks that holds no live block, and frees it; the others go back. */
+static bool reclaim(sho_heap *heap, unsigned first_class)
+{
+    sho_region *region = heap->region;
     bool any = false;
     sho_store(&region->sb->empty_slab_hint, 0);
-    for (unsigned cls = SHO_NODE_CLASS_COUNT; cls < SHO_CLASS_COUNT; cls++) {
-        uint32_t keep = 0; /* chain by `next`, private to us */
+    for (unsigned cls = first_class; cls < SHO_CLASS_COUNT; cls++) {
         uint32_t slab;
-        while ((slab = stack_pop(region, cls)) != 0) {
+        while ((slab = sho_slab_pop(region, heap->slot, cls)) != 0) {
             struct shm_slab *d = sho_region_slab(region, slab - 1);
             unsigned free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load_acquire(&d->remote));
             if (free_count == block_count_of(cls)) {
+                if (class_is_node(cls))
+                    keep_births(region, slab - 1, cls);
+                sho_store_release(&d->state, SHM_SLAB_STATE(class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES, cls, heap->owner, 0));
+                sho_store_release(&heap->slot->listing, 0);
                 slab_free(region, slab - 1);
                 any = true;
             } else {
-                sho_store(&d->next, keep);
-                keep = slab;
+                sho_slab_keep(region, heap->slot, slab - 1);
             }
         }
-        while (keep != 0) {
-            uint32_t next = (uint32_t)sho_load(&sho_region_slab(region, keep - 1)->next);
-            stack_push(region, cls, keep - 1);
-            keep = next;
-        }
+        sho_slab_put_back(region, heap->slot);
     }
     return any;
 }
@@ -214,26 +207,31 @@ static bool reclaim_empty(sho_region *region)
 void sho_slab_mend_listed(sho_heap *heap, unsigned cls)
 {
     sho_region *region = heap->region;
-    uint32_t keep = 0; /* as above */
     uint32_t slab;
-    while ((slab = stack_pop(region, cls)) != 0) {
+    while ((slab = sho_slab_pop(region, heap->slot, cls)) != 0) {
         struct shm_slab *d = sho_region_slab(region, slab - 1);
         uint64_t state = sho_load(&d->state);
-        if (SHM_SLAB_CLASS(state) == cls && SHM_SLAB_OWNER(state) == 0 && sho_load(&d->lost) != 0)
+        if (SHM_SLAB_CLASS(state) == cls && SHM_SLAB_OWNER(state) == 0 && (sho_load(&d->lost) & SHM_LOST_BLOCKS) != 0)
             sho_slab_mend(heap, slab - 1);
-        sho_store(&d->next, keep);
-        keep = slab;
+        sho_slab_keep(region, heap->slot, slab - 1);
     }
-    while (keep != 0) {
-        uint32_t next = (uint32_t)sho_load(&sho_region_slab(region, keep - 1)->next);
-        stack_push(region, cls, keep - 1);
-        keep = next;
-    }
+    sho_slab_put_back(region, heap->slot);
+}
+
+static bool reclaim_empty(sho_heap *heap)
+{
+    return reclaim(heap, SHO_NODE_CLASS_COUNT); /* I3 */
+}
+
+void sho_slab_reclaim_all(sho_heap *heap)
+{
+    reclaim(heap, 0);
 }
 
 /* `count` neighbouring slabs that are ours now; the first one, or EFULL. */
-static int obtain_slabs(sho_region *region, uint64_t count, uint64_t first_state, uint64_t *ret_first)
+static int obtain_slabs(sho_heap *heap, uint64_t count, uint64_t first_state, uint64_t *ret_first)
 {
+    sho_region *region = heap->region;
     if (sho_fault("slab.claim"))
         return sho_error(SHOBJ_EFULL, "%s is full (injected)", region->path);
     for (;;) {
@@ -241,7 +239,7 @@ static int obtain_slabs(sho_region *region, uint64_t count, uint64_t first_state
         int64_t free_hint = (int64_t)sho_load(&region->sb->free_slab_hint);
         if (free_hint >= (int64_t)count)
             first = claim_free(region, count, first_state);
-        if (first == 0 && sho_load(&region->sb->empty_slab_hint) > 0 && reclaim_empty(region))
+        if (first == 0 && sho_load(&region->sb->empty_slab_hint) > 0 && reclaim_empty(heap))
             first = claim_free(region, count, first_state);
         if (first == 0) {
             uint64_t end = sho_region_slab_count(region);
@@ -249,7 +247,7 @@ static int obtain_slabs(sho_region *region, uint64_t count, uint64_t first_state
             if (rc == 0 && sho_region_slab_count(region) > end)
                 continue;
             /* No growth. The hints may be wrong: look everywhere once before giving up. */
-            reclaim_empty(region);
+            reclaim_empty(heap);
             first = claim_free(region, count, first_state);
             if (first == 0)
                 return rc ? rc : SHOBJ_EFULL;
@@ -277,37 +275,45 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
     unsigned kind = class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES;
     uint64_t state = SHM_SLAB_STATE(kind, cls, heap->owner, 0);
     uint32_t popped;
-    while ((popped = stack_pop(region, cls)) != 0) {
+    while ((popped = sho_slab_pop(region, heap->slot, cls)) != 0) {
         struct shm_slab *d = sho_region_slab(region, popped - 1);
         (void)sho_fault("slab.popped");
         uint64_t old = sho_load(&d->state);
         if (SHM_SLAB_KIND(old) != kind || SHM_SLAB_CLASS(old) != cls || SHM_SLAB_OWNER(old) != 0)
             continue; /* damaged stack */
-        sho_store(&d->state, state);
+        sho_store_release(&d->state, state);
+        (void)sho_fault("slab.owned");
         uint64_t remote = sho_load(&d->remote);
         while (!atomic_compare_exchange_weak_explicit(
             &d->remote, &remote,
             REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1),
             memory_order_acq_rel, memory_order_relaxed))
             ;
+        sho_store_release(&heap->slot->listing, 0);
         *ret_slab = popped - 1;
         count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_classes[cls].bytes);
-        if (SHO_UNLIKELY(sho_load(&d->lost) != 0))
+        if (SHO_UNLIKELY(sho_load(&d->lost) & SHM_LOST_BLOCKS))
             sho_slab_mend(heap, *ret_slab);
         return 0;
     }
-    int rc = obtain_slabs(region, 1, state, ret_slab);
+    int rc = obtain_slabs(heap, 1, state, ret_slab);
     if (rc)
         return rc;
     struct shm_slab *d = sho_region_slab(region, *ret_slab);
+    (void)sho_fault("slab.claimed");
     count_allocated(region, SHM_SLAB_BYTES);
     if (kind == SHM_SLAB_NODES) {
-        /* It may have held boxes: orecs and headers start from 0. */
+        /* It may have held boxes: orecs start from 0, and so do headers, but for the births. */
         sho_word *words = (sho_word *)(region->base + (*ret_slab << SHM_SLAB_SHIFT));
+        uint32_t birth = SHM_GIVEN_BIRTH(sho_load(&d->given));
         for (unsigned i = 0; i < SHM_SLAB_BYTES / 8; i++)
             sho_store(words + i, 0);
+        for (unsigned i = 0; birth != 0 && i < block_count_of(cls); i++)
+            sho_store(&((struct shm_node *)(region->base + block_off(*ret_slab, cls, i)))->header,
+                      SHM_NODE_HEADER(SHM_KIND_FREE, 0, birth));
     }
-    sho_store(&d->private_list, LIST(0, 0, block_count_of(cls)));
+    /* Release: it is as new before it has blocks; until then its adopter frees it. */
+    sho_store_release(&d->private_list, LIST(0, 0, block_count_of(cls)));
     sho_store_release(&d->remote, REMOTE(0, 0, SHM_REMOTE_OWNED, REMOTE_TAG(sho_load(&d->remote)) + 1));
     return 0;
 }
@@ -330,17 +336,21 @@ static bool drain_remote(struct shm_slab *d)
 }
 
 /* Lets go of a used-up slab. False if somebody freed a block in it this moment. */
-static bool let_go(struct shm_slab *d)
+static bool let_go(sho_heap *heap, uint64_t slab)
 {
+    struct shm_slab *d = sho_region_slab(heap->region, slab);
     uint64_t state = sho_load(&d->state);
     uint64_t remote = sho_load(&d->remote);
     if (REMOTE_COUNT(remote) != 0)
         return false;
-    sho_store(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), SHM_SLAB_CLASS(state), 0, 0));
-    if (sho_cas(&d->remote, remote, REMOTE(0, 0, SHM_REMOTE_UNLISTED, REMOTE_TAG(remote) + 1)))
-        return true;
-    sho_store(&d->state, state);
-    return false;
+    sho_store_release(&heap->slot->listing, slab + 1);
+    sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), SHM_SLAB_CLASS(state), 0, 0));
+    (void)sho_fault("slab.let_go");
+    bool gone = sho_cas(&d->remote, remote, REMOTE(0, 0, SHM_REMOTE_UNLISTED, REMOTE_TAG(remote) + 1));
+    if (!gone)
+        sho_store_release(&d->state, state);
+    sho_store_release(&heap->slot->listing, 0);
+    return gone;
 }
 
 /* ------------------------------------------------------------------------------------------ blocks */
@@ -410,7 +420,7 @@ static SHO_COLD int refill(sho_heap *heap, unsigned cls)
             sho_store(&d->private_list, LIST(0, LIST_FRESH(list), 0));
         else if (LIST_HEAD(list) != 0 || LIST_FRESH(list) < block_count_of(cls))
             return 0;
-        else if (!drain_remote(d) && let_go(d))
+        else if (!drain_remote(d) && let_go(heap, slab))
             heap->current[cls] = 0;
     }
 }
@@ -460,7 +470,7 @@ static SHO_COLD int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
     uint64_t count = (bytes + SHM_SLAB_BYTES - 1) >> SHM_SLAB_SHIFT;
     uint64_t first;
     /* As long as it names an owner, the collector leaves it alone. */
-    int rc = obtain_slabs(heap->region, count, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, heap->owner, 0), &first);
+    int rc = obtain_slabs(heap, count, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, heap->owner, 0), &first);
     if (rc)
         return rc;
     *ret_off = first << SHM_SLAB_SHIFT;
@@ -514,8 +524,9 @@ void sho_slab_release_run(sho_region *region, uint64_t slab)
     slab_free(region, slab);
 }
 
-/* Gives blocks back that are linked already: to who owns the slab, or to all. */
-void sho_slab_give_chain(sho_region *region, uint64_t slab, unsigned head, uint64_t tail_off, unsigned count)
+/* Gives blocks back that are linked already: to who owns the slab, or to all. The slot is that of who does it. */
+void sho_slab_give_chain(sho_region *region, struct shm_slot *slot, uint64_t slab, unsigned head, uint64_t tail_off,
+                         unsigned count)
 {
     struct shm_slab *d = sho_region_slab(region, slab);
     unsigned cls = SHM_SLAB_CLASS(sho_load(&d->state));
@@ -524,6 +535,8 @@ void sho_slab_give_chain(sho_region *region, uint64_t slab, unsigned head, uint6
     uint64_t next;
     do {
         list_it = REMOTE_FLAG(remote) == SHM_REMOTE_UNLISTED;
+        if (list_it)
+            sho_store(&slot->listing, slab + 1); /* released by the swap */
         link_set(region, cls, tail_off, REMOTE_HEAD(remote));
         next = REMOTE(head, REMOTE_COUNT(remote) + count, list_it ? SHM_REMOTE_LISTED : REMOTE_FLAG(remote),
                       REMOTE_TAG(remote) + 1);
@@ -535,8 +548,10 @@ void sho_slab_give_chain(sho_region *region, uint64_t slab, unsigned head, uint6
         atomic_fetch_add_explicit(&region->sb->empty_slab_hint, 1, memory_order_relaxed);
     if (list_it) {
         (void)sho_fault("slab.list");
-        stack_push(region, cls, slab);
+        sho_slab_push(region, cls, slab);
     }
+    if (sho_load(&slot->listing) != 0)
+        sho_store_release(&slot->listing, 0);
 }
 
 /* The index of the block that begins at off, in a slab of cls; UINT32_MAX: none does, or a box there is free already. */
@@ -571,7 +586,7 @@ static __attribute__((noinline)) bool give_elsewhere(sho_heap *heap, uint64_t of
         unsigned index = used_index(region, cls, off);
         if (index == UINT32_MAX)
             return false;
-        sho_slab_give_chain(region, slab, index + 1, off, 1);
+        sho_slab_give_chain(region, heap->slot, slab, index + 1, off, 1);
     }
     sho_store_release(&heap->slot->freeing, 0);
     return true;
@@ -598,7 +613,7 @@ bool sho_heap_give(sho_heap *heap, uint64_t off)
     return true;
 }
 
-void sho_slab_abandon(sho_region *region, uint64_t slab)
+void sho_slab_abandon(sho_region *region, struct shm_slot *slot, uint64_t slab)
 {
     struct shm_slab *d = sho_region_slab(region, slab);
     uint64_t state = sho_load(&d->state);
@@ -606,24 +621,29 @@ void sho_slab_abandon(sho_region *region, uint64_t slab)
     uint64_t list = sho_load(&d->private_list);
     uint64_t remote = sho_load(&d->remote);
     unsigned flag;
-    sho_store(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), cls, 0, 0));
+    sho_store_release(&slot->listing, slab + 1);
+    sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), cls, 0, 0));
+    (void)sho_fault("slab.abandon");
     do {
         flag = LIST_COUNT(list) + REMOTE_COUNT(remote) > 0 ? SHM_REMOTE_LISTED : SHM_REMOTE_UNLISTED;
     } while (!atomic_compare_exchange_weak_explicit(
         &d->remote, &remote, REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), flag, REMOTE_TAG(remote) + 1),
         memory_order_acq_rel, memory_order_relaxed));
-    if (flag != SHM_REMOTE_LISTED)
-        return;
-    if (!class_is_node(cls) && LIST_COUNT(list) + REMOTE_COUNT(remote) == block_count_of(cls))
-        atomic_fetch_add_explicit(&region->sb->empty_slab_hint, 1, memory_order_relaxed);
-    stack_push(region, cls, slab);
+    if (flag == SHM_REMOTE_LISTED) {
+        if (!class_is_node(cls) && LIST_COUNT(list) + REMOTE_COUNT(remote) == block_count_of(cls))
+            atomic_fetch_add_explicit(&region->sb->empty_slab_hint, 1, memory_order_relaxed);
+        (void)sho_fault("slab.list");
+        sho_slab_push(region, cls, slab);
+        (void)sho_fault("slab.listed");
+    }
+    sho_store_release(&slot->listing, 0);
 }
 
 void sho_heap_close(sho_heap *heap)
 {
     for (unsigned cls = 0; cls < SHO_CLASS_COUNT; cls++)
         if (heap->current[cls] != 0) {
-            sho_slab_abandon(heap->region, heap->current[cls] - 1);
+            sho_slab_abandon(heap->region, heap->slot, heap->current[cls] - 1);
             heap->current[cls] = 0;
         }
 }
@@ -682,9 +702,13 @@ void sho_slab_adopt(sho_region *region, const bool *is_dead)
         if (SHM_SLAB_CLASS(state) >= SHO_CLASS_COUNT ||
             (SHM_SLAB_KIND(state) != SHM_SLAB_NODES && SHM_SLAB_KIND(state) != SHM_SLAB_BOXES))
             continue;
+        if (sho_load(&d->private_list) == 0) {
+            slab_free(region, i); /* it was only just claimed, or about to be freed */
+            continue;
+        }
         repair_private_list(region, i);
-        sho_store(&d->lost, 1);
-        sho_slab_abandon(region, i);
+        atomic_fetch_or(&d->lost, SHM_LOST_BLOCKS);
+        sho_slab_abandon(region, sho_region_slot(region, owner - 1), i);
     }
 }
 
@@ -698,6 +722,8 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
     *ret_info = (sho_slab_info){.kind = SHM_SLAB_KIND(state), .owner = SHM_SLAB_OWNER(state)};
     switch (ret_info->kind) {
     case SHM_SLAB_FREE:
+        ret_info->is_given_back = sho_load(&d->given) & SHM_GIVEN_BACK;
+        return 0;
     case SHM_SLAB_META:
     case SHM_SLAB_RUN_TAIL:
         return 0;
@@ -783,31 +809,5 @@ const char *sho_slab_list_check(sho_region *region, uint64_t slab, bool (*is_use
     for (unsigned i = 0; is_used != NULL && i < total; i++)
         if ((on_list[i] || i >= LIST_FRESH(list)) && is_used(arg, block_off(slab, cls, i)))
             return "a block in use is on a free list";
-    return NULL;
-}
-
-uint64_t sho_slab_stack_head(const sho_region *region, unsigned cls)
-{
-    return sho_load_acquire(partial_stack(region, cls));
-}
-
-const char *sho_slab_stack_check(sho_region *region, unsigned cls, uint64_t *ret_slab)
-{
-    uint64_t end = sho_region_slab_count(region);
-    uint64_t left = end;
-    for (uint32_t at = STACK_SLAB(sho_slab_stack_head(region, cls)); at != 0; left--) {
-        *ret_slab = at - 1;
-        if (at > end || at <= region->data_off >> SHM_SLAB_SHIFT)
-            return "on the stack of a class, and none of the slabs";
-        if (left == 0)
-            return "the stack of its class goes in a ring";
-        struct shm_slab *d = sho_region_slab(region, at - 1);
-        uint64_t state = sho_load_acquire(&d->state);
-        if (SHM_SLAB_KIND(state) != (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES) || SHM_SLAB_CLASS(state) != cls)
-            return "on the stack of a class that it is not of";
-        if (SHM_SLAB_OWNER(state) != 0 || REMOTE_FLAG(sho_load_acquire(&d->remote)) != SHM_REMOTE_LISTED)
-            return "on the stack of its class, and says that it is not";
-        at = (uint32_t)sho_load(&d->next);
-    }
     return NULL;
 }

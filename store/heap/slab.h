@@ -44,8 +44,17 @@ bool sho_heap_give(sho_heap *heap, uint64_t off);
 /* Releases the owned slabs to all. */
 void sho_heap_close(sho_heap *heap);
 
+/* Finds a place for the slabs that a dead session had in transit. First of all that touches its part of the allocator. */
+void sho_slab_settle(sho_region *region, struct shm_slot *slot);
+
 /* Releases the slabs of dead owners: is_dead[owner] for owner in 1..SHM_SLOT_MAX. */
 void sho_slab_adopt(sho_region *region, const bool *is_dead);
+
+/* Frees every slab that holds no live block, those of nodes too: only while nobody is attached. */
+void sho_slab_reclaim_all(sho_heap *heap);
+
+/* Gives the memory of free slabs back to the system (trim.c): only while nobody is attached. *ret_bytes: how much. EIO. */
+int sho_slab_trim(sho_region *region, uint64_t *ret_bytes);
 
 /* What a slab holds, from its descriptor (counts are exact when its owner stands still). */
 typedef struct sho_slab_info {
@@ -56,6 +65,7 @@ typedef struct sho_slab_info {
     unsigned owner;
     unsigned fresh_from; /* blocks from here on were never used */
     uint64_t run_slabs;
+    bool is_given_back; /* a free one, without memory */
 } sho_slab_info;
 
 /* ECORRUPT if the descriptor is nonsense. */

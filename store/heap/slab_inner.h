@@ -48,11 +48,6 @@ SHO_INLINE bool class_is_node(unsigned cls)
 #define STACK_SLAB(w) ((uint32_t)(w))
 #define STACK_TAG(w) ((uint32_t)((w) >> 32))
 
-SHO_INLINE sho_word *partial_stack(const sho_region *region, unsigned cls)
-{
-    return (sho_word *)(region->base + SHM_PARTIAL_OFF) + cls;
-}
-
 SHO_INLINE uint64_t block_off(uint64_t slab, unsigned cls, unsigned index)
 {
     return (slab << SHM_SLAB_SHIFT) + (uint64_t)index * sho_classes[cls].bytes;
@@ -79,8 +74,22 @@ SHO_INLINE void link_set(const sho_region *region, unsigned cls, uint64_t off, u
 #define SWEEP_CYCLE(w) ((uint32_t)((w) >> 16))
 #define SWEEP_BY(w) ((unsigned)((w)&0xffff))
 
-/* Makes a slab that its owner leaves (or died with) everybody's. */
-void sho_slab_abandon(sho_region *region, uint64_t slab);
+/* Makes a slab that its owner leaves (or died with) everybody's. The slot, here and below, is that of who does it, or of the
+ * dead for whom he does it: it names the slab as long as that is in transit (slab_stack.c). */
+void sho_slab_abandon(sho_region *region, struct shm_slot *slot, uint64_t slab);
+
+/* Takes a partial slab from the stack of a class: slab + 1, or 0. It is the caller's, who still names it. */
+uint32_t sho_slab_pop(sho_region *region, struct shm_slot *slot, unsigned cls);
+
+/* Puts a slab that the caller names on its stack. */
+void sho_slab_push(sho_region *region, unsigned cls, uint64_t slab);
+
+/* Puts a slab that has been popped aside, and all of those back on their stacks. */
+void sho_slab_keep(sho_region *region, struct shm_slot *slot, uint64_t slab);
+void sho_slab_put_back(sho_region *region, struct shm_slot *slot);
+
+/* Lists a slab that the caller names, if it is nobody's and on no stack. False if that could not be told. */
+bool sho_slab_relist(sho_region *region, struct shm_slot *slot, uint64_t slab);
 
 /* Finds the blocks of an own slab that are on no list, though nobody has them. */
 void sho_slab_mend(sho_heap *heap, uint64_t slab);
@@ -91,6 +100,7 @@ void sho_slab_mend_listed(sho_heap *heap, unsigned cls);
 void sho_slab_release_run(sho_region *region, uint64_t slab);
 
 /* A chain of free blocks of one slab, linked already, goes to who owns the slab or to all. */
-void sho_slab_give_chain(sho_region *region, uint64_t slab, unsigned head, uint64_t tail_off, unsigned count);
+void sho_slab_give_chain(sho_region *region, struct shm_slot *slot, uint64_t slab, unsigned head, uint64_t tail_off,
+                         unsigned count);
 
 #endif

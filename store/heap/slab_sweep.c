@@ -124,7 +124,7 @@ static void sweep_blocks(sweeper *w, sho_sweep_count *count)
         }
     }
     if (w->count > 0)
-        sho_slab_give_chain(w->region, w->slab, w->head, w->tail_off, w->count);
+        sho_slab_give_chain(w->region, w->heap->slot, w->slab, w->head, w->tail_off, w->count);
     count->freed += w->count;
     count->freed_bytes += (uint64_t)w->count * sho_classes[w->cls].bytes;
 }
@@ -198,7 +198,7 @@ static void add_lost(sweeper *w)
         sho_store_release(&d->private_list, LIST(i + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
         (void)sho_fault("sweep.found");
     }
-    sho_store(&d->lost, 0);
+    atomic_fetch_and(&d->lost, ~(uint64_t)SHM_LOST_BLOCKS);
 }
 
 void sho_slab_mend(sho_heap *heap, uint64_t slab)
@@ -223,17 +223,40 @@ static void mend_unlisted(sweeper *w)
     struct shm_slab *d = sho_region_slab(w->region, w->slab);
     uint64_t remote = sho_load_acquire(&d->remote);
     uint64_t state = sho_load(&d->state);
-    if (sho_load(&d->lost) != 0 && SHM_SLAB_OWNER(state) == w->heap->owner) {
+    if (SHM_SLAB_OWNER(state) == w->heap->owner) {
         add_lost(w); /* our own already */
         return;
     }
-    if (sho_load(&d->lost) == 0 || REMOTE_FLAG(remote) != SHM_REMOTE_UNLISTED || SHM_SLAB_OWNER(state) != 0 ||
-        !sho_cas(&d->remote, remote,
-                 REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1)))
+    if (REMOTE_FLAG(remote) != SHM_REMOTE_UNLISTED || SHM_SLAB_OWNER(state) != 0)
         return;
-    sho_store(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), w->cls, w->heap->owner, 0));
-    add_lost(w);
-    sho_slab_abandon(w->region, w->slab);
+    sho_store(&w->heap->slot->listing, w->slab + 1); /* released by the swap */
+    if (sho_cas(&d->remote, remote,
+                REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1))) {
+        sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_KIND(state), w->cls, w->heap->owner, 0));
+        add_lost(w);
+        sho_slab_abandon(w->region, w->heap->slot, w->slab);
+    }
+    sho_store_release(&w->heap->slot->listing, 0);
+}
+
+/* A slab that may be on no stack, though it should. */
+static void find_place(sweeper *w)
+{
+    struct shm_slab *d = sho_region_slab(w->region, w->slab);
+    atomic_fetch_and(&d->lost, ~(uint64_t)SHM_LOST_PLACE);
+    sho_store_release(&w->heap->slot->listing, w->slab + 1);
+    if (!sho_slab_relist(w->region, w->heap->slot, w->slab))
+        atomic_fetch_or(&d->lost, SHM_LOST_PLACE);
+    sho_store_release(&w->heap->slot->listing, 0);
+}
+
+static void mend(sweeper *w)
+{
+    uint64_t lost = sho_load(&sho_region_slab(w->region, w->slab)->lost);
+    if (lost & SHM_LOST_BLOCKS)
+        mend_unlisted(w);
+    if (lost & SHM_LOST_PLACE)
+        find_place(w);
 }
 
 /* ------------------------------------------------------------------------------------------ the slab */
@@ -269,7 +292,7 @@ enum sho_swept sho_slab_sweep(sho_heap *heap, uint64_t slab, uint64_t gc, sho_sw
         return SHO_SWEPT_BUSY;
     }
     if (of_dead)
-        sho_store(&d->lost, 1);
+        atomic_fetch_or(&d->lost, SHM_LOST_BLOCKS);
     (void)sho_fault("sweep.claimed");
     uint64_t state = sho_load_acquire(&d->state);
     w.cls = SHM_SLAB_CLASS(state);
@@ -277,7 +300,7 @@ enum sho_swept sho_slab_sweep(sho_heap *heap, uint64_t slab, uint64_t gc, sho_sw
     if ((kind == SHM_SLAB_NODES || kind == SHM_SLAB_BOXES) && w.cls < SHO_CLASS_COUNT &&
         class_is_node(w.cls) == (kind == SHM_SLAB_NODES)) {
         sweep_blocks(&w, count);
-        mend_unlisted(&w);
+        mend(&w);
     } else if (kind == SHM_SLAB_RUN) {
         w.cls = SHO_CLASS_COUNT;
         sweep_run(&w, count);
@@ -286,7 +309,7 @@ enum sho_swept sho_slab_sweep(sho_heap *heap, uint64_t slab, uint64_t gc, sho_sw
     /* Fails where the slab has begun another life meanwhile. */
     sho_cas(&d->sweep, w.claim, SWEEP(cycle, 0));
     sho_store_release(&heap->slot->sweeping, 0);
-    if (SHO_UNLIKELY(sho_load(&d->lost) != 0) && w.cls < SHO_CLASS_COUNT &&
+    if (SHO_UNLIKELY((sho_load(&d->lost) & SHM_LOST_BLOCKS) != 0) && w.cls < SHO_CLASS_COUNT &&
         REMOTE_FLAG(sho_load_acquire(&d->remote)) == SHM_REMOTE_LISTED)
         sho_slab_mend_listed(heap, w.cls);
     return w.late ? SHO_SWEPT_LATE : SHO_SWEPT;

@@ -197,6 +197,11 @@ SHOBJ_API void shobj_detach(shobj_store *store);
 /* Removes a store's file. Those who have it open go on. Without `force`: EBUSY while any process has it open. */
 SHOBJ_API int shobj_unlink(const char *name, bool force);
 
+/* Gives the memory of all that is free back to the system, while nobody has the store open (EBUSY; who wants to open it meanwhile
+ * gets EBUSY too): collect before. It comes back as it is needed. *ret_bytes: how much was given back. ENOENT, EACCES, EFORMAT,
+ * EVERSION, ECORRUPT, EIO (the file system can't do it). */
+SHOBJ_API int shobj_trim(const char *name, uint64_t *ret_bytes);
+
 /* Calls back with the path of each heap file in `directory` (NULL: $SHOBJ_DIR, else /dev/shm), sorted by name. A callback
  * result other than 0 ends the walk and is returned. */
 SHOBJ_API int shobj_list_stores(const char *directory, int (*each)(const char *path, void *arg), void *arg);
@@ -245,6 +250,7 @@ typedef struct shobj_stat {
     uint64_t pins;        /* objects that processes keep alive from outside the heap */
     uint64_t slabs;       /* of 64 KiB, in use */
     uint64_t free_slabs;
+    uint64_t given_slabs; /* of those, without memory (shobj_trim) */
     uint64_t kept_bytes;  /* free, but for one session alone: see shobj_session_info */
     uint64_t clock;       /* the commit clock */
     uint64_t layout_version;

@@ -12,6 +12,7 @@
  *                        version: max(clock, base) + 1, as the owner would have); else marked given back, and as ABORTED
  *     IDLE, FREE         blocks taken are freed
  *   all who sleep are woken, before the log is emptied (sleep.c, S3)
+ *   slabs that a slot had in transit are brought where they belong; blocks are freed after that
  *   slabs that its slots own are left to all; then the slots, then the record become free
  *
  * Others may meanwhile give back locks of an ABORTED attempt (wait.c): both sides swap from the exact lock.
@@ -111,6 +112,7 @@ static void recover_slot(sho_region *region, unsigned index)
     sho_elder_forget(region, index);
     sho_store(&slot->waiting, 0);
     (void)sho_fault("recover.settled");
+    sho_slab_settle(region, slot);
     sho_log_free_blocks(&heap, region, slot, (sho_log_pos){0}, decided);
     sho_store_release(&slot->log_end, 0);
     (void)sho_fault("recover.log_empty");

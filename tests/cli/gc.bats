@@ -51,6 +51,7 @@ holds()
 
 @test "cycles are freed" {
     exits 0 shobj create bank
+    # shellcheck disable=SC2016 # "$ref" is no variable
     exits 0 shobj load bank: <<<'{"ring": {"next": {"next": {"next": {"$ref": "/ring"}}}}, "self": [{"$ref": "/self"}]}'
     exits 0 shobj stat --json bank
     jq -e '.objects == 5' <<<"$output"
@@ -169,6 +170,82 @@ holds()
         exits 2 shobj gc "--growth=$bad" bank
         says "*growth*"
     done
+}
+
+@test "--trim gives free memory back, and it comes back as it is needed" {
+    exits 0 shobj create bank
+    exits 0 shobj gc --growth never bank
+    exits 0 shobj set bank:/keep "[{'a': 1}, 'some text that takes a block of its own']"
+    exits 0 shobj load bank:/big <<<"[$(seq -f '{"n": %g, "t": "some text that takes a block of its own"}' -s, 1 30000)]"
+    exits 0 shobj dump bank:/big
+    big=$output
+    size=$(stat -c '%b * 512' "$SHOBJ_DIR/bank")
+    exits 0 shobj gc --trim --json bank
+    (($(stat -c '%b * 512' "$SHOBJ_DIR/bank") <= size)) # nothing to be freed in what is in use
+    exits 0 shobj del bank:/big
+    exits 0 shobj gc --trim --json bank
+    jq -e '.freed > 60000 and .trimmed_bytes > 3000000' <<<"$output"
+    (($(stat -c '%b * 512' "$SHOBJ_DIR/bank") < size / 2))
+    exits 0 shobj stat --json bank
+    jq -e '.given_slabs > 40 and .given_slabs <= .free_slabs and .free_bytes < 1000000 and .file_bytes < .size_bytes' <<<"$output"
+    (($(figure file_bytes) == $(stat -c '%b * 512' "$SHOBJ_DIR/bank")))
+    exits 0 shobj check bank
+    exits 0 shobj gc --trim --json bank
+    jq -e '.trimmed_bytes == 0' <<<"$output"
+    prints "[{'a': 1}, 'some text that takes a block of its own']" shobj get bank:/keep
+    exits 0 shobj load bank:/big <<<"$big"
+    prints "$big" shobj dump bank:/big
+    exits 0 shobj stat --json bank
+    jq -e '.given_slabs < 40' <<<"$output"
+    exits 0 shobj check bank
+}
+
+@test "--trim is refused while others have the store open" {
+    exits 0 shobj create bank
+    other bank
+    echo "set /theirs [1]" >&7
+    eventually holds bank:/theirs "[1]"
+    exits 7 shobj gc --trim bank
+    says "*trimming*1 process has it open*"
+    end_other
+    exits 0 shobj gc --trim bank
+    [[ $output == *$'\ntrimmed_bytes\t'* ]]
+    on_terminal $'gc --trim\nexit\n' shobj open bank
+    [[ $output == *"1 process has it open"* ]]
+    exits 2 shobj gc -n --trim bank
+}
+
+@test "a trim that is killed half-way leaves a store that is whole" {
+    exits 0 shobj create bank
+    exits 0 shobj load bank:/big <<<"[$(seq -s, 1 100000)]"
+    exits 0 shobj set bank:/keep "[1]"
+    exits 0 shobj del bank:/big
+    for point in trim.marked trim.punched; do
+        SHOBJ_FAULT=kill:1@$point shobj gc --trim bank >/dev/null 2>&1 || true
+        exits 0 shobj check bank
+        prints "[1]" shobj get bank:/keep
+        exits 0 shobj load bank:/big <<<"[$(seq -s, 1 100000)]"
+        exits 0 shobj check bank
+        exits 0 shobj del bank:/big
+    done
+    exits 0 shobj gc --trim bank
+    exits 0 shobj check bank
+}
+
+@test "ids do not come back with the memory" {
+    exits 0 shobj create bank
+    exits 0 shobj load bank:/a <<<"[$(seq -f '[%g]' -s, 1 5000)]"
+    exits 0 shobj ls --json bank:/a
+    jq -r '.[].oid' <<<"$output" | sort >before
+    (($(wc -l <before) == 5000))
+    exits 0 shobj del bank:/a
+    exits 0 shobj gc --trim bank
+    exits 0 shobj load bank:/a <<<"[$(seq -f '[%g]' -s, 1 5000)]"
+    exits 0 shobj ls --json bank:/a
+    jq -r '.[].oid' <<<"$output" | sort >after
+    [[ -z $(comm -12 before after) ]]
+    exits 1 shobj get "bank:@$(head -1 before)"
+    says "*gone*"
 }
 
 @test "gc at the prompt, and what it refuses" {

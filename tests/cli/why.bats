@@ -3,6 +3,8 @@
 
 load common
 
+shopt -s extglob
+
 # python ARGUMENT...: with the package of this build; the test is skipped where there is none.
 python()
 {
@@ -17,7 +19,7 @@ need_python()
 # oid KEY: the id of the root's value there.
 oid()
 {
-    python -c 'import shobj, sys; print(f"{shobj.open_store(sys.argv[1], "r").root[sys.argv[2]].oid:016x}")' \
+    python -c 'import shobj, sys; print(f"{shobj.open_store(sys.argv[1]).root[sys.argv[2]].oid:016x}")' \
         "$SHOBJ_DIR/bank" "$1"
 }
 
@@ -37,7 +39,7 @@ oid()
     exits 0 shobj create bank
     exits 0 shobj load bank:/deep <<<"[[[[[[[[[[{\"x\": [1]}]]]]]]]]]]"
     exits 0 shobj load bank:/wide <<<"[$(for i in {1..200}; do printf '{"i": [%d]},' "$i"; done)[]]"
-    for address in bank:/deep/0/0/0/0/0/0/0/0/0/x bank:/wide/137/i bank:/wide/200; do
+    for address in bank:/deep/0/0/0/0/0/0/0/0/0/0/x bank:/wide/137/i bank:/wide/200; do
         exits 0 shobj why "$address"
         is "root	-	-	${address#bank:}"
     done
@@ -45,6 +47,7 @@ oid()
 
 @test "several containers, several answers; the shortest path of each" {
     exits 0 shobj create bank
+    # shellcheck disable=SC2016 # "$ref" and "$tuple" are no variables
     exits 0 shobj load bank: <<<'{"one": {"x": {"shared": []}},
         "two": [1, {"$tuple": [2, {"$ref": "/one/x/shared"}]}],
         "three": {"shared": {"$ref": "/one/x/shared"}, "again": {"$ref": "/one/x/shared"}},
@@ -65,22 +68,22 @@ oid()
     exits 0 shobj create bank
     exits 0 shobj set bank:/a "{'b': [{}, {}]}"
     mkfifo go
-    python - "$SHOBJ_DIR/bank" >said 3>&- <<'PYTHON' &
+    "${PYTHON:-python3}" - "$SHOBJ_DIR/bank" >said 3>&- <<'PYTHON' &
 import shobj, sys
 store = shobj.open_store(sys.argv[1], "w")
 a, b0 = store.root["a"], store.root["a"]["b"][0]
 print(f"{a.oid:016x} {b0.oid:016x} {a['b'][1].oid:016x}", flush=True)
 go = open("go")
 go.readline()
-del b0
-made = None
+
 @store.atomic
 def work():
-    global made
-    del store.root["a"]
-    made = store.list()
-    print(f"{made.oid:016x}", flush=True)
+    store.root["made"] = {}
+    made = store.root["made"].oid # the proxy has gone
+    with open("made-id", "w") as file:
+        file.write(f"{made:016x}\n")
     go.readline()
+
 work()
 print("over", flush=True)
 go.readline()
@@ -103,6 +106,14 @@ root	-	-	/a" ]]
         .holders[0].what == "pins" and .holders[0].pid == $pid and .holders[0].objects == 4 and .holders[0].bytes > 0' <<<"$output"
     exits 0 shobj stat --json --holders bank
     jq -e --argjson pid "$pid" '.holders[0].pid == $pid' <<<"$output"
+    echo >&7
+    eventually test -s made-id
+    made=$(<made-id)
+    exits 0 shobj why "bank:@$made"
+    [[ $output == "transaction	$pid	"+([0-9])"	@$made" ]]
+    echo >&7
+    eventually grep -q over said
+    prints "root	-	-	/made" shobj why "bank:@$made"
     kill "$pid"
     wait "$pid" || true
     exec 7>&-
