@@ -204,6 +204,20 @@ static bool reclaim(sho_heap *heap, unsigned first_class)
     return any;
 }
 
+void sho_slab_mend_listed(sho_heap *heap, unsigned cls)
+{
+    sho_region *region = heap->region;
+    uint32_t slab;
+    while ((slab = sho_slab_pop(region, heap->slot, cls)) != 0) {
+        struct shm_slab *d = sho_region_slab(region, slab - 1);
+        uint64_t state = sho_load(&d->state);
+        if (SHM_SLAB_CLASS(state) == cls && SHM_SLAB_OWNER(state) == 0 && (sho_load(&d->lost) & SHM_LOST_BLOCKS) != 0)
+            sho_slab_mend(heap, slab - 1);
+        sho_slab_keep(region, heap->slot, slab - 1);
+    }
+    sho_slab_put_back(region, heap->slot);
+}
+
 static bool reclaim_empty(sho_heap *heap)
 {
     return reclaim(heap, SHO_NODE_CLASS_COUNT); /* I3 */

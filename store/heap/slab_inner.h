@@ -94,6 +94,9 @@ bool sho_slab_relist(sho_region *region, struct shm_slot *slot, uint64_t slab);
 /* Finds the blocks of an own slab that are on no list, though nobody has them. */
 void sho_slab_mend(sho_heap *heap, uint64_t slab);
 
+/* The same for all partial slabs of a class: takes each off its stack, and puts it back. */
+void sho_slab_mend_listed(sho_heap *heap, unsigned cls);
+
 void sho_slab_release_run(sho_region *region, uint64_t slab);
 
 /* A chain of free blocks of one slab, linked already, goes to who owns the slab or to all. */

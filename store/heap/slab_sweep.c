@@ -309,5 +309,8 @@ enum sho_swept sho_slab_sweep(sho_heap *heap, uint64_t slab, uint64_t gc, sho_sw
     /* Fails where the slab has begun another life meanwhile. */
     sho_cas(&d->sweep, w.claim, SWEEP(cycle, 0));
     sho_store_release(&heap->slot->sweeping, 0);
+    if (SHO_UNLIKELY((sho_load(&d->lost) & SHM_LOST_BLOCKS) != 0) && w.cls < SHO_CLASS_COUNT &&
+        REMOTE_FLAG(sho_load_acquire(&d->remote)) == SHM_REMOTE_LISTED)
+        sho_slab_mend_listed(heap, w.cls);
     return w.late ? SHO_SWEPT_LATE : SHO_SWEPT;
 }

@@ -263,7 +263,8 @@ class Series(Scenario):
         root = self.model()
         self.after = [copy.deepcopy(root)]
         for _, step in self.steps:
-            step(root)
+            if step is not None:
+                step(root)
             self.after.append(copy.deepcopy(root))
 
     def model(self) -> dict:
@@ -695,7 +696,131 @@ class Elder(Scenario):
             thread.join()
 
 
-SCENARIOS: tuple[type[Scenario], ...] = (Series, Recovery, Beside, Losing, Waiting, Elder)
+def make_rings(root: dict) -> None:
+    """Objects that refer to each other in rings, reachable by one of them."""
+    rings = []
+    for length in (1, 2, 7, 40):
+        first: dict = {"n": length, "tuple": (length, "a string that needs a block", [length])}
+        rings.append([first, [{"n": n, "list": list(range(n % 50))} for n in range(length)]])
+    root["rings"] = rings
+
+
+def close_rings(root: dict) -> None:
+    for first, others in root["rings"]:
+        first["others"] = len(others)
+        others.append("closed")
+
+
+def keep_half(root: dict) -> None:
+    kept = root["rings"].pop(0)
+    root["kept"] = kept
+    root["rings"].pop()
+
+
+def many_of_kinds(root: dict) -> None:
+    root["kinds"] = {n: [n, {n: [n]}] if n % 3 else ("tuple", n, [n]) for n in range(70)}
+
+
+def take_and_put(root: dict) -> None:
+    """An object that for a while nothing but this process refers to."""
+    one = root.pop("kept")
+    root["again"] = one
+
+
+def large(root: dict) -> None:
+    root["large"] = [b"x" * 40000, ("y" * 90000, [1, 2, 3])]
+
+
+COLLECT = None  # in place of a step: a collection
+
+COLLECTING: list[tuple[bool, Callable[[dict], object] | None]] = [
+    (True, make_rings),
+    (False, COLLECT),
+    (True, close_rings),
+    (True, keep_half),
+    (False, COLLECT),
+    (False, lambda root: root.pop("kept")),
+    (False, lambda root: root.__setitem__("kept", {"new": ["in", ("its", "place")]})),
+    (False, COLLECT),
+    (False, take_and_put),
+    (False, large),
+    (False, COLLECT),
+    (False, lambda root: root["large"].pop()),
+    (True, many_of_kinds),
+    (False, COLLECT),
+    (False, lambda root: root["kinds"].clear()),
+    (False, lambda root: root.pop("large")),
+    (False, COLLECT),
+]
+
+
+class Collecting(Series):
+    """The victim drops much and collects it, while a thread of it goes on making and dropping objects, in rings too, which it holds
+    by its proxies alone in between."""
+
+    name = "collecting"
+    kinds = ("kill", "stop", "twice")
+    points = ("gc.", "sweep.", "pin.", "block.", "run.", "slab.")
+    steps = COLLECTING  # type: ignore[assignment]
+
+    def beginning(self) -> dict:
+        return {"beside": []}
+
+    def model(self) -> dict:
+        return {}
+
+    def is_possible(self, have: dict, done: int) -> bool:
+        have = {key: value for key, value in have.items() if key != "beside"}
+        return have in self.after[done : done + 2]
+
+    def take(self, store: shobj.Store, index: int) -> None:
+        transaction, step = self.steps[index]
+        if step is COLLECT:
+            store.gc()
+        else:
+            super().take(store, index)
+
+    def make_beside(self, store: shobj.Store, over: threading.Event) -> None:
+        beside = store.root["beside"]
+        n = 0
+        while not over.is_set():
+            n += 1
+            beside.append([n, {"n": n}])
+            ring = beside[-1]
+            ring.append(ring)
+            ring[1]["back"] = ring
+            if len(beside) > 3:
+                beside.pop(0)
+            del beside[-1]
+            if ring[0] != n or ring[1]["n"] != n or ring[2] != ring:
+                raise Wrong("an object that a proxy holds is not what it was")
+
+    def live(self, full_is_expected: bool) -> None:
+        store = self.open()
+        over = threading.Event()
+        errors: list[BaseException] = []
+
+        def beside() -> None:
+            try:
+                self.make_beside(store, over)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=beside, daemon=True)
+        thread.start()
+        for index in range(len(self.steps)):
+            self.take(store, index)
+            self.shared[0] = index + 1
+        over.set()
+        thread.join()
+        if errors:
+            raise errors[0]
+        if not self.is_possible(shobj.to_native(store.root), len(self.steps)):
+            raise Wrong("the result is not what native objects give")
+        store.close()
+
+
+SCENARIOS: tuple[type[Scenario], ...] = (Series, Recovery, Beside, Losing, Waiting, Elder, Collecting)
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -706,6 +831,8 @@ class Run:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
+        apart(self.count_nothing)
+        self.nothing = self.blocks_of_nothing()
 
     # What runs in processes of its own
 
@@ -740,6 +867,22 @@ class Run:
             self.check(store)
             store.root["changed twice"] = True
             self.check(store)
+
+    def leaves_nothing(self) -> None:
+        """When all is dropped and collected, no block is left that an empty store would not have."""
+        with self.scenario.open() as store:
+            store.root.clear()
+            store.gc()
+            self.check(store)
+            self.scenario.shared[16:24] = store.stat()["blocks"].to_bytes(8, "little")
+
+    def count_nothing(self) -> None:
+        with shobj.open_store(self.scenario.path, flag="n", max_size=64 << 20) as store:
+            store.root["one"] = [1]
+
+    def blocks_of_nothing(self) -> int:
+        apart(self.leaves_nothing)
+        return int.from_bytes(self.scenario.shared[16:24], "little")
 
     def say_if_committing(self, pid: int) -> None:
         with self.scenario.open() as store:
@@ -798,6 +941,8 @@ class Run:
             else:
                 apart(self.look_and_change_everything)
             self.scenario.finish()
+            if (blocks := self.blocks_of_nothing()) != self.nothing:
+                raise Wrong(f"{blocks} blocks are left when all was dropped and collected; an empty store has {self.nothing}")
             return met
         finally:
             self.scenario.drop()
