@@ -104,6 +104,21 @@ static uint32_t stack_pop(sho_region *region, unsigned cls)
     }
 }
 
+/* May a slab that was popped be one of the class's stack? If not the heap is damaged, and the slab is left out. */
+static bool popped_is_sound(unsigned cls, const struct shm_slab *d)
+{
+    uint64_t state = sho_load(&d->state);
+    return SHM_SLAB_KIND(state) == (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES) && SHM_SLAB_CLASS(state) == cls &&
+           SHM_SLAB_OWNER(state) == 0;
+}
+
+/* As many slabs were popped as there are: the stack goes in a ring. It is dropped, and its slabs are lost until a repair. */
+static SHO_COLD void stack_drop(sho_region *region, unsigned cls)
+{
+    sho_word *stack = partial_stack(region, cls);
+    sho_store(stack, STACK(0, STACK_TAG(sho_load(stack)) + 1));
+}
+
 /* ------------------------------------------------------------------------------------------ slabs */
 
 /* A slab begins a new life: what the collector knows of its earlier one is over. Before anything is written into it, so that a
@@ -191,8 +206,11 @@ static bool reclaim_empty(sho_region *region)
     for (unsigned cls = SHO_NODE_CLASS_COUNT; cls < SHO_CLASS_COUNT; cls++) {
         uint32_t keep = 0; /* chain by `next`, private to us */
         uint32_t slab;
-        while ((slab = stack_pop(region, cls)) != 0) {
+        uint64_t left = sho_region_slab_count(region); /* a ring is longer */
+        for (; left > 0 && (slab = stack_pop(region, cls)) != 0; left--) {
             struct shm_slab *d = sho_region_slab(region, slab - 1);
+            if (!popped_is_sound(cls, d))
+                continue;
             unsigned free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load_acquire(&d->remote));
             if (free_count == block_count_of(cls)) {
                 slab_free(region, slab - 1);
@@ -202,7 +220,9 @@ static bool reclaim_empty(sho_region *region)
                 keep = slab;
             }
         }
-        while (keep != 0) {
+        if (left == 0)
+            stack_drop(region, cls);
+        for (left = sho_region_slab_count(region); left > 0 && keep != 0; left--) {
             uint32_t next = (uint32_t)sho_load(&sho_region_slab(region, keep - 1)->next);
             stack_push(region, cls, keep - 1);
             keep = next;
@@ -257,12 +277,12 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
     unsigned kind = class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES;
     uint64_t state = SHM_SLAB_STATE(kind, cls, heap->owner, 0);
     uint32_t popped;
-    while ((popped = stack_pop(region, cls)) != 0) {
+    uint64_t left = sho_region_slab_count(region);
+    for (; left > 0 && (popped = stack_pop(region, cls)) != 0; left--) {
         struct shm_slab *d = sho_region_slab(region, popped - 1);
         (void)sho_fault("slab.popped");
-        uint64_t old = sho_load(&d->state);
-        if (SHM_SLAB_KIND(old) != kind || SHM_SLAB_CLASS(old) != cls || SHM_SLAB_OWNER(old) != 0)
-            continue; /* damaged stack */
+        if (!popped_is_sound(cls, d))
+            continue;
         sho_store(&d->state, state);
         uint64_t remote = sho_load(&d->remote);
         while (!atomic_compare_exchange_weak_explicit(
@@ -276,6 +296,8 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
             sho_slab_mend(heap, *ret_slab);
         return 0;
     }
+    if (SHO_UNLIKELY(left == 0))
+        stack_drop(region, cls);
     int rc = obtain_slabs(region, 1, state, ret_slab);
     if (rc)
         return rc;
