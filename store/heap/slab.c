@@ -165,6 +165,25 @@ uint64_t sho_slab_used(sho_region *region)
     return free_hint > 0 && (uint64_t)free_hint < used ? used - (uint64_t)free_hint : used;
 }
 
+/* Takes the next slab off a class's stack: slab + 1, or 0. One that can't stand there is damage, and left out. After *left of them,
+ * as many as there are slabs, the stack goes in a ring: it is dropped, and its slabs are lost until a repair. */
+static uint32_t pop_sound(sho_heap *heap, unsigned cls, uint64_t *left)
+{
+    sho_region *region = heap->region;
+    uint32_t popped;
+    for (; *left > 0 && (popped = sho_slab_pop(region, heap->slot, cls)) != 0; (*left)--) {
+        uint64_t state = sho_load(&sho_region_slab(region, popped - 1)->state);
+        if (SHO_LIKELY(SHM_SLAB_KIND(state) == (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES) &&
+                       SHM_SLAB_CLASS(state) == cls && SHM_SLAB_OWNER(state) == 0)) {
+            (*left)--;
+            return popped;
+        }
+    }
+    if (SHO_UNLIKELY(*left == 0))
+        sho_slab_drop_stack(region, cls);
+    return 0;
+}
+
 /* The last birth of a slab of nodes outlives it: ids of what was in it never come back. */
 static void keep_births(sho_region *region, uint64_t slab, unsigned cls)
 {
@@ -185,7 +204,8 @@ static bool reclaim(sho_heap *heap, unsigned first_class)
     sho_store(&region->sb->empty_slab_hint, 0);
     for (unsigned cls = first_class; cls < SHO_CLASS_COUNT; cls++) {
         uint32_t slab;
-        while ((slab = sho_slab_pop(region, heap->slot, cls)) != 0) {
+        uint64_t left = sho_region_slab_count(region);
+        while ((slab = pop_sound(heap, cls, &left)) != 0) {
             struct shm_slab *d = sho_region_slab(region, slab - 1);
             unsigned free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load_acquire(&d->remote));
             if (free_count == block_count_of(cls)) {
@@ -208,7 +228,8 @@ void sho_slab_mend_listed(sho_heap *heap, unsigned cls)
 {
     sho_region *region = heap->region;
     uint32_t slab;
-    while ((slab = sho_slab_pop(region, heap->slot, cls)) != 0) {
+    uint64_t left = sho_region_slab_count(region);
+    while ((slab = pop_sound(heap, cls, &left)) != 0) {
         struct shm_slab *d = sho_region_slab(region, slab - 1);
         uint64_t state = sho_load(&d->state);
         if (SHM_SLAB_CLASS(state) == cls && SHM_SLAB_OWNER(state) == 0 && (sho_load(&d->lost) & SHM_LOST_BLOCKS) != 0)
@@ -275,12 +296,10 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
     unsigned kind = class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES;
     uint64_t state = SHM_SLAB_STATE(kind, cls, heap->owner, 0);
     uint32_t popped;
-    while ((popped = sho_slab_pop(region, heap->slot, cls)) != 0) {
+    uint64_t left = sho_region_slab_count(region);
+    while ((popped = pop_sound(heap, cls, &left)) != 0) {
         struct shm_slab *d = sho_region_slab(region, popped - 1);
         (void)sho_fault("slab.popped");
-        uint64_t old = sho_load(&d->state);
-        if (SHM_SLAB_KIND(old) != kind || SHM_SLAB_CLASS(old) != cls || SHM_SLAB_OWNER(old) != 0)
-            continue; /* damaged stack */
         sho_store_release(&d->state, state);
         (void)sho_fault("slab.owned");
         uint64_t remote = sho_load(&d->remote);

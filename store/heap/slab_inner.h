@@ -80,6 +80,8 @@ void sho_slab_abandon(sho_region *region, struct shm_slot *slot, uint64_t slab);
 
 /* Takes a partial slab from the stack of a class: slab + 1, or 0. It is the caller's, who still names it. */
 uint32_t sho_slab_pop(sho_region *region, struct shm_slot *slot, unsigned cls);
+/* A damaged stack: its slabs are lost until a repair. */
+void sho_slab_drop_stack(sho_region *region, unsigned cls);
 
 /* Puts a slab that the caller names on its stack. */
 void sho_slab_push(sho_region *region, unsigned cls, uint64_t slab);

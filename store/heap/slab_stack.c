@@ -69,6 +69,12 @@ uint32_t sho_slab_pop(sho_region *region, struct shm_slot *slot, unsigned cls)
     }
 }
 
+void sho_slab_drop_stack(sho_region *region, unsigned cls)
+{
+    sho_word *stack = stack_of(region, cls);
+    sho_store(stack, STACK(0, STACK_TAG(sho_load(stack)) + 1));
+}
+
 /* ------------------------------------------------------------------------------------------ chains */
 
 void sho_slab_keep(sho_region *region, struct shm_slot *slot, uint64_t slab)
