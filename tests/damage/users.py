@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 SECONDS_MAX = 10
+NAMES_MAX = 1000  # to look at in a mount: each costs several calls
 NOT_MOUNTED = {errno.ENOTCONN, errno.ECONNABORTED}
 EXIT_CODES = range(0, 8)
 
@@ -165,7 +166,7 @@ def walk_mount(where: Path) -> int:
                     file.read(1 << 20)
             except OSError as error:
                 note(error)
-        if names > 3000 or gone:
+        if names > NAMES_MAX or gone:
             break
     if gone:
         print(f"after {names} names: {gone[0]}", file=sys.stderr)
