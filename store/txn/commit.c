@@ -341,7 +341,10 @@ int sho_commit(sho_session *s)
         return count;
     if (count == 0) {
         /* Nothing that anybody else knows has changed; what was read was one state. Blocks taken stay, to be
-         * found through what the caller was given. */
+         * found through what the caller was given. One that was born black may refer to others that were there before the cycle,
+         * and that nothing names any more when the log is empty. */
+        if (s->new_count > 0)
+            sho_barrier_commit(s);
         if (s->free_count > 0)
             sho_log_free_blocks(&s->heap, s->region, s->slot, (sho_log_pos){0}, true);
         if (s->slot != NULL && s->log.segment + s->log.used > 0)
