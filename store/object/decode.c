@@ -275,6 +275,8 @@ static int decode_object(sho_session *s, uint64_t cell, shobj_value *ret_value)
     if (rc)
         return rc;
     unsigned kind = SHM_HEADER_KIND(header);
+    if (SHO_UNLIKELY(kind == SHM_DYING)) /* and what refers to it is about to go, too */
+        return sho_op_object_condemned(s, SHM_OID(off, SHM_NODE_BIRTH(header)));
     if (!SHM_KIND_IS_OBJECT(kind) || off % 16 != 0)
         return corrupt(off, "a cell refers to an object where there is none");
     *ret_value = (shobj_value){

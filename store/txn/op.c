@@ -404,14 +404,18 @@ SHO_COLD int sho_op_object_gone(shobj_oid oid)
                      (unsigned long long)oid);
 }
 
+SHO_COLD int sho_op_object_condemned(sho_session *s, shobj_oid oid)
+{
+    return s->depth > 0 && !s->doomed && !sho_entries_valid(s) ? doom(s) : sho_op_object_gone(oid);
+}
+
 int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view)
 {
     uint64_t off = SHM_OID_OFF(oid);
     uint64_t header;
     if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) ||
         (SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid)) {
-        /* A transaction that had it from a place where another has put something else meanwhile has lost. */
-        return s->depth > 0 && !s->doomed && !sho_entries_valid(s) ? doom(s) : sho_op_object_gone(oid);
+        return sho_op_object_condemned(s, oid);
     }
     int rc;
     unsigned is = SHM_HEADER_KIND(header);

@@ -141,6 +141,8 @@ SHO_INLINE int sho_op_read(sho_session *s, uint64_t off, unsigned kind, sho_view
 int sho_op_node_header(const sho_session *s, uint64_t off, uint64_t *ret_header);
 
 int sho_op_object_gone(shobj_oid oid);
+/* The same where a transaction may have had it from what another has changed meanwhile: that one has lost. ECONFLICT, ESTALE. */
+int sho_op_object_condemned(sho_session *s, shobj_oid oid);
 
 /* ESTALE if the header is of another incarnation than the id. */
 SHO_INLINE int sho_op_same_object(shobj_oid oid, uint64_t header)

@@ -106,6 +106,13 @@ __attribute__((unused)) static void finish(void)
     shobj_close(store);
 }
 
+__attribute__((unused)) static void in_thread(void *(*fn)(void *))
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fn, NULL) == 0);
+    pthread_join(thread, NULL);
+}
+
 /* ------------------------------------------------------------------------------------------ a model */
 
 enum { OBJECTS = 48, PLACES = 40, REFS = 3 };

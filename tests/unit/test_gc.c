@@ -165,13 +165,6 @@ static void *collect_apart(void *arg)
     return NULL;
 }
 
-static void in_thread(void *(*fn)(void *))
-{
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, fn, NULL) == 0);
-    pthread_join(thread, NULL);
-}
-
 /* What a transaction has made and taken lives through whole collections by others, committed or not. */
 static int open_body(shobj_store *st, void *arg)
 {

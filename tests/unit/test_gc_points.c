@@ -366,6 +366,56 @@ static void test_points_at_random(unsigned count)
     }
 }
 
+/* ------------------------------------------------------------------------------------------ those who have lost */
+
+static void collect_here(void)
+{
+    CHECK_INT(shobj_collect(store, 1), 0);
+}
+
+static void *remove_it(void *arg)
+{
+    (void)arg;
+    unset(shobj_root(store), 1);
+    shobj_detach(store);
+    return NULL;
+}
+
+static unsigned executions;
+
+/* Reads on in a list that another has taken away, while a collection kills what is in it: it has lost, and nothing is damaged. */
+static int read_on_body(shobj_store *st, void *arg)
+{
+    shobj_value value;
+    shobj_key key = key_of(1);
+    (void)arg;
+    executions++;
+    int rc = shobj_dict_get(st, shobj_root(st), &key, &value);
+    if (rc)
+        return rc == SHOBJ_ENOTFOUND ? 0 : rc;
+    get(shobj_root(st), 2); /* lets go of it */
+    in_thread(remove_it);
+    CHECK(start_until(collect_here, 1, "gc.killed"));
+    shobj_value inner;
+    rc = shobj_list_get(st, value.oid, 0, &inner);
+    finish_actor();
+    CHECK_INT(rc, SHOBJ_ECONFLICT);
+    return rc;
+}
+
+static void test_lost(void)
+{
+    begin();
+    set(shobj_root(store), 2, integer(1));
+    shobj_value item = object(new_list(NULL, 0)); /* in front of the one that refers to it: killed before */
+    set(shobj_root(store), 1, object(new_list(&item, 1)));
+    release_all();
+    executions = 0;
+    CHECK_INT(shobj_run(store, read_on_body, NULL), 0);
+    CHECK_INT(executions, 2);
+    finish();
+}
+
 /* ------------------------------------------------------------------------------------------ death */
 
 /* A child that does the same dies at the passage-th point; ours goes on beside what it leaves. True if it died there. */
@@ -434,6 +484,7 @@ int main(int argc, char **argv)
     random_state = check_seed();
     unsigned count = argc > 1 ? (unsigned)atoi(argv[1]) : 40;
     test_taking();
+    test_lost();
     test_pins_by_id();
     test_points_of_helpers();
     test_points_at_random(count);
