@@ -31,11 +31,18 @@ typedef struct sho_helper {
     uint64_t pass_done;       /* slabs that the pass of this phase has visited */
 } sho_helper;
 
-/* Is the cycle still in the phase that the helper works on, and the helper to go on with it? */
-SHO_INLINE bool sho_helper_goes_on(sho_helper *h)
+/* Is the cycle still in the phase that the helper works on? Once it is not, it never is again. */
+SHO_INLINE bool sho_helper_is_current(const sho_helper *h)
 {
     uint64_t gc = sho_load_acquire(&h->region->sb->gc);
-    return SHM_GC_CYCLE(gc) == SHM_GC_CYCLE(h->gc) && SHM_GC_PHASE(gc) == SHM_GC_PHASE(h->gc) &&
+    return SHM_GC_CYCLE(gc) == SHM_GC_CYCLE(h->gc) && SHM_GC_PHASE(gc) == SHM_GC_PHASE(h->gc);
+}
+
+/* The same, and is the helper to go on with it? To be asked where nothing is left half done: between slabs, not in one that
+ * counts as visited afterwards. */
+SHO_INLINE bool sho_helper_goes_on(sho_helper *h)
+{
+    return sho_helper_is_current(h) &&
            (h->stop == NULL || !atomic_load_explicit(h->stop, memory_order_relaxed)) &&
            (h->pause_ns == 0 || !(h->may_pause || h->assists) || (++h->looks & 63) != 0 || sho_monotonic_ns() < h->pause_ns);
 }

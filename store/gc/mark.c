@@ -237,7 +237,7 @@ static void kill_slab(sho_helper *h, uint64_t slab, void *arg)
         if (sho_slab_in_transit(h->region, slab, off) ||
             sho_mark_get(h->region, h->shader.cycle, block) == SHO_BLACK)
             continue;
-        if (!sho_helper_goes_on(h))
+        if (!sho_helper_is_current(h))
             return;
         k->rc = kill_head(h, node, header);
     }
