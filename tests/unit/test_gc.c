@@ -318,6 +318,65 @@ static void test_all_tags(void)
     finish();
 }
 
+/* ------------------------------------------------------------------------------------------ slices */
+
+static void move_on(sho_helper *h, enum shm_gc_phase phase)
+{
+    sho_word *gc = &h->region->sb->gc;
+    CHECK(sho_cas(gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, phase)));
+    h->gc = sho_load(gc);
+}
+
+/* Heads of objects that nobody can reach and that are in use all the same. */
+static unsigned count_condemned(sho_region *region, uint32_t cycle)
+{
+    unsigned count = 0;
+    for (uint64_t slab = region->data_off >> SHM_SLAB_SHIFT; slab < sho_region_slab_count(region); slab++) {
+        sho_slab_info info;
+        if (sho_slab_info_get(region, slab, &info) || info.kind != SHM_SLAB_NODES)
+            continue;
+        for (unsigned i = 0; i < info.block_count; i++) {
+            uint64_t off = (slab << SHM_SLAB_SHIFT) + (uint64_t)i * info.block_bytes;
+            const struct shm_node *node = (const struct shm_node *)(region->base + off);
+            count += SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(sho_load(&node->header))) &&
+                     sho_mark_get(region, cycle, (sho_block){.slab = slab, .index = i, .is_node = true}) != SHO_BLACK;
+        }
+    }
+    return count;
+}
+
+/* A helper that comes back for a pause at each occasion leaves no head out. */
+static void test_slices(void)
+{
+    sho_helper h;
+    begin();
+    for (int i = 0; i < 5000; i++)
+        new_list(NULL, 0);
+    release_all();
+    CHECK_INT(sho_helper_init(&h, store, NULL), 0);
+    h.shader = (sho_shader){.region = h.region, .slot = h.s->slot, .cycle = sho_cycle_begin(h.region)};
+    h.gc = sho_load(&h.region->sb->gc);
+    sho_cycle_arm(&h);
+    move_on(&h, SHM_GC_ROOTS);
+    sho_cycle_roots(&h);
+    move_on(&h, SHM_GC_MARK);
+    CHECK(sho_cycle_mark(&h));
+    move_on(&h, SHM_GC_KILL);
+    CHECK(count_condemned(h.region, h.shader.cycle) >= 4900);
+    h.pause_ns = 1; /* long ago */
+    unsigned slices = 1;
+    while (!sho_cycle_kill(&h))
+        slices++;
+    h.pause_ns = 0;
+    CHECK_INT(count_condemned(h.region, h.shader.cycle), 0);
+    printf("killed in %u slices\n", slices);
+    move_on(&h, SHM_GC_SWEEP);
+    sho_cycle_help(&h);
+    sho_helper_fini(&h);
+    AUDIT(store, 0);
+    finish();
+}
+
 /* ------------------------------------------------------------------------------------------ against a model */
 
 static void test_model(uint64_t *random, int rounds)
@@ -420,6 +479,7 @@ int main(int argc, char **argv)
     test_transactions();
     test_tags();
     test_all_tags();
+    test_slices();
     for (int i = 0; i < 20; i++)
         test_model(&random, 20);
     test_threads(&random, ms, 1);
