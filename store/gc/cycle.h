@@ -81,7 +81,7 @@ bool sho_mark_scan(sho_helper *h);
 /* Copies a node's words (at most SHM_NODE_WORDS_MAX), of one instant if it stands still; how well else, see mark.c. */
 void sho_node_copy(const struct shm_node *node, uint64_t *ret_header, uint64_t *words);
 
-/* KILL (kill.c): true when all condemned heads are out of use. */
+/* KILL (mark.c): true when all condemned heads are out of use. */
 bool sho_cycle_kill(sho_helper *h);
 
 /* Helps the cycle that is under way to its end, or until the helper is told to stop or to come back. */

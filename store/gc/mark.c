@@ -44,9 +44,7 @@ void sho_node_copy(const struct shm_node *node, uint64_t *ret_header, uint64_t *
     for (unsigned try = 0; try < TRIES_MAX; try++) {
         uint64_t orec = sho_load_acquire(&node->orec);
         uint64_t header = sho_load_acquire(&node->header);
-        unsigned count = SHM_NODE_WORDS(header) <= SHM_NODE_WORDS_MAX ? SHM_NODE_WORDS(header) : 0;
-        for (unsigned i = 0; i < count; i++)
-            words[i] = sho_load(&node->words[i]);
+        sho_node_words(node, header, words);
         sho_fence_acquire();
         *ret_header = header;
         if (!SHM_OREC_IS_LOCKED(orec) && sho_load_acquire(&node->orec) == orec)

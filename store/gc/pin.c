@@ -163,7 +163,7 @@ void sho_pins_drop(shobj_store *store)
 /* ------------------------------------------------------------------------------------------ pinning */
 
 /* Has nobody condemned it? */
-static bool is_safe(sho_session *s, uint64_t off)
+static SHO_COLD bool is_safe(sho_session *s, uint64_t off)
 {
     sho_word *word = &s->region->sb->gc;
     uint64_t gc = sho_load_acquire(word);
@@ -198,11 +198,6 @@ static bool is_safe(sho_session *s, uint64_t off)
     }
 }
 
-static SHO_COLD bool is_safe_slow(sho_session *s, uint64_t off)
-{
-    return is_safe(s, off);
-}
-
 SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin)
 {
     sho_session *s;
@@ -222,11 +217,10 @@ SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin)
         (void)sho_fault("pin.stored");
         sho_region_light_barrier(s->region);
         if (SHO_UNLIKELY(SHM_GC_PHASE(sho_gc_word(s)) != SHM_GC_IDLE))
-            safe = is_safe_slow(s, off);
+            safe = is_safe(s, off);
     }
     uint64_t header;
-    if (SHO_UNLIKELY(!safe || sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) ||
-                     (SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid))) {
+    if (SHO_UNLIKELY(!safe || sho_op_node_header(s, off, &header) || !SHM_OID_LIVES(oid, header))) {
         if (at != SHOBJ_PIN_NONE)
             shobj_unpin(pins, at);
         return sho_op_object_gone(oid);
@@ -255,8 +249,8 @@ SHOBJ_API int shobj_hold(shobj_store *store, shobj_oid oid)
     if (rc || s->slot == NULL || (rc = sho_hold(s, oid)))
         return rc;
     sho_region_light_barrier(s->region);
-    if ((SHM_GC_PHASE(sho_gc_word(s)) == SHM_GC_IDLE || is_safe_slow(s, off)) && sho_op_node_header(s, off, &header) == 0 &&
-        SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) && (SHM_NODE_BIRTH(header) & 0xfffff) == SHM_OID_BIRTH(oid))
+    if ((SHM_GC_PHASE(sho_gc_word(s)) == SHM_GC_IDLE || is_safe(s, off)) && sho_op_node_header(s, off, &header) == 0 &&
+        SHM_OID_LIVES(oid, header))
         return 0;
     shobj_release(store, oid);
     return sho_op_object_gone(oid);

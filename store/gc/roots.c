@@ -5,9 +5,9 @@
  * is given up, or whether its log changes under our eyes, does not matter: what is shaded for nothing is freed one cycle later.
  *
  * A root area is read while its owner goes on. That is enough because whoever stores a reference into one shades the object himself
- * (gc/README.md, G2): what has come since is known, what has gone since without being stored elsewhere is nobody's. Holds are read before pins, and those before logs: the
- * way that references take from one to the other. Logs are read before
- * `freeing`: a record is wiped only when its block stands there.
+ * (gc/README.md, G2): what has come since is known, what has gone since without being stored elsewhere is nobody's. Holds are
+ * read before pins, and those before logs: the way that references take from one to the other. Logs are read before `freeing`:
+ * a record is wiped only when its block stands there.
  */
 #include "gc/cycle.h"
 

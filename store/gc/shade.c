@@ -51,7 +51,7 @@ void sho_shade_object(sho_shader *shader, shobj_oid oid)
     if (oid == 0 || node == NULL)
         return;
     uint64_t header = sho_load_acquire(&node->header);
-    if (SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) && (SHM_NODE_BIRTH(header) & 0xfffff) == SHM_OID_BIRTH(oid))
+    if (SHM_OID_LIVES(oid, header))
         sho_shade(shader, off);
 }
 
@@ -69,10 +69,7 @@ static void shade_write(sho_shader *shader, const struct shm_write *write)
     uint64_t header;
     if (sho_block_find(shader->region, off, &block, &header) || !block.is_node)
         return;
-    const struct shm_node *node = (const struct shm_node *)(shader->region->base + off);
-    unsigned count = SHM_NODE_WORDS(header) <= SHM_NODE_WORDS_MAX ? SHM_NODE_WORDS(header) : 0;
-    for (unsigned i = 0; i < count; i++)
-        words[i] = sho_load(&node->words[i]);
+    unsigned count = sho_node_words((const struct shm_node *)(shader->region->base + off), header, words);
     bool frees = sho_load(&write->base) & SHM_WRITE_FREES;
     sho_node_trace(header, words, frees ? UINT64_MAX : mask, sho_shade_visit, shader);
     for (unsigned i = 0; i < count && i < room; i++)
@@ -93,10 +90,7 @@ static void shade_new(sho_shader *shader, uint64_t off)
     if (sho_block_find(shader->region, off, &block, &header) || !block.is_node)
         return;
     /* It may have been born black, and filled since. */
-    const struct shm_node *node = (const struct shm_node *)(shader->region->base + off);
-    unsigned count = SHM_NODE_WORDS(header) <= SHM_NODE_WORDS_MAX ? SHM_NODE_WORDS(header) : 0;
-    for (unsigned i = 0; i < count; i++)
-        words[i] = sho_load(&node->words[i]);
+    sho_node_words((const struct shm_node *)(shader->region->base + off), header, words);
     sho_node_trace(header, words, UINT64_MAX, sho_shade_visit, shader);
 }
 

@@ -188,7 +188,7 @@ struct shm_slot {
     _Alignas(128) sho_word taking; /* a block that is being taken; 0: none */
     sho_word freeing;    /* one that is being freed; 0: none */
     sho_word sweeping;   /* slab + 1 that it sweeps; 0: none */
-    sho_word scans;      /* nodes blackened, and shades: only grows, stays with the slot */
+    sho_word scans;      /* nodes that it has shaded: only grows, stays with the slot */
     sho_word hold_count; /* objects that the last call returned */
     sho_word holds_more; /* a box with those that have no place in holds[]; 0: none */
     sho_word listing;    /* slab + 1 that is on its way to a stack or from it (slab_stack.c); 0: none */
@@ -309,7 +309,6 @@ enum shm_kind {
     SHM_BOX_HOLDS = 82, /* a count, and ids */
     SHM_DYING = 127     /* the head of an object that the collector has taken out of use */
 };
-#define SHM_KIND_IS_NODE(kind) ((kind) > 0 && (kind) < SHM_BOX_FLOAT)
 #define SHM_KIND_IS_OBJECT(kind) ((kind) > 0 && (kind) < 16)
 
 #define SHM_HEADER_KIND(h) ((unsigned)((h)&0xff))
@@ -361,5 +360,8 @@ struct shm_pins {
 #define SHM_OID(off, birth) ((uint64_t)(off) >> 4 << 20 | ((birth)&0xfffff))
 #define SHM_OID_OFF(oid) ((oid) >> 20 << 4)
 #define SHM_OID_BIRTH(oid) ((uint32_t)((oid)&0xfffff))
+/* Is a header that of the incarnation that an id names; of a living object, too? */
+#define SHM_OID_FITS(oid, h) ((SHM_NODE_BIRTH(h) & 0xfffff) == SHM_OID_BIRTH(oid))
+#define SHM_OID_LIVES(oid, h) (SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(h)) && SHM_OID_FITS(oid, h))
 
 #endif

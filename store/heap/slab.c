@@ -156,15 +156,6 @@ static void slab_free(sho_region *region, uint64_t slab)
         sho_store(&region->sb->free_scan_hint, slab);
 }
 
-uint64_t sho_slab_used(sho_region *region)
-{
-    uint64_t in_front = region->data_off >> SHM_SLAB_SHIFT;
-    uint64_t end = sho_region_slab_count(region);
-    int64_t free_hint = (int64_t)sho_load(&region->sb->free_slab_hint);
-    uint64_t used = end > in_front ? end - in_front : 0;
-    return free_hint > 0 && (uint64_t)free_hint < used ? used - (uint64_t)free_hint : used;
-}
-
 /* Takes the next slab off a class's stack: slab + 1, or 0. One that can't stand there is damage, and left out. After *left of them,
  * as many as there are slabs, the stack goes in a ring: it is dropped, and its slabs are lost until a repair. */
 static uint32_t pop_sound(sho_heap *heap, unsigned cls, uint64_t *left)

@@ -87,9 +87,6 @@ bool sho_slab_in_transit(const sho_region *region, uint64_t slab, uint64_t off);
 /* Raises the orec of a free or dying node above all who have read it. False if it is locked. */
 bool sho_orec_raise(const sho_region *region, struct shm_node *node);
 
-/* Slabs in use, about. */
-uint64_t sho_slab_used(sho_region *region);
-
 /* Verifies a slab's free lists while nobody works on it: links, counts, headers; is_used (may be NULL) tells of blocks that
  * must not be on them. What is wrong, or NULL. */
 const char *sho_slab_list_check(sho_region *region, uint64_t slab, bool (*is_used)(void *arg, uint64_t off), void *arg);

@@ -28,7 +28,7 @@ bool sho_may_defer(const sho_session *s, shobj_oid object, unsigned kind)
     uint64_t off = SHM_OID_OFF(object);
     if (s->doomed || s->reading || s->deferring || s->store->readonly || sho_op_node_header(s, off, &header))
         return false;
-    return SHM_HEADER_KIND(header) == kind && (SHM_NODE_BIRTH(header) & 0xfffff) == SHM_OID_BIRTH(object) &&
+    return SHM_HEADER_KIND(header) == kind && SHM_OID_FITS(object, header) &&
            !sho_entries_have(s, off);
 }
 

@@ -413,10 +413,8 @@ int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_vi
 {
     uint64_t off = SHM_OID_OFF(oid);
     uint64_t header;
-    if (sho_op_node_header(s, off, &header) || !SHM_KIND_IS_OBJECT(SHM_HEADER_KIND(header)) ||
-        (SHM_NODE_BIRTH(header) & 0xfffff) != SHM_OID_BIRTH(oid)) {
+    if (sho_op_node_header(s, off, &header) || !SHM_OID_LIVES(oid, header))
         return sho_op_object_condemned(s, oid);
-    }
     int rc;
     unsigned is = SHM_HEADER_KIND(header);
     if (SHO_UNLIKELY(kind != 0 && is != kind))

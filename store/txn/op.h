@@ -147,7 +147,7 @@ int sho_op_object_condemned(sho_session *s, shobj_oid oid);
 /* ESTALE if the header is of another incarnation than the id. */
 SHO_INLINE int sho_op_same_object(shobj_oid oid, uint64_t header)
 {
-    return SHO_LIKELY((SHM_NODE_BIRTH(header) & 0xfffff) == SHM_OID_BIRTH(oid)) ? 0 : sho_op_object_gone(oid);
+    return SHO_LIKELY(SHM_OID_FITS(oid, header)) ? 0 : sho_op_object_gone(oid);
 }
 
 int sho_op_read_object_slow(sho_session *s, shobj_oid oid, unsigned kind, sho_view *ret_view);
