@@ -96,7 +96,7 @@ static int check_named(const struct call *call, const char *name)
 
 int cmd_check(const struct call *call)
 {
-    const char *output = call_option(call, "output"), *backup = call_option(call, "backup"), *path;
+    const char *output = call_option(call, "output"), *backup = call_option(call, "backup");
     if (call_option(call, "repair") == NULL && (output != NULL || backup != NULL))
         return fail_usage(call, "--backup and --output go with --repair");
     if (output != NULL && (strchr(output, '/') == NULL || backup != NULL))
@@ -112,16 +112,11 @@ int cmd_check(const struct call *call)
         target_close(&target);
         return rc < 0 ? (int)exit_code_of(rc) : EXIT_DONE;
     }
-    size_t bytes;
-    int rc = shobj_address_split(call->operands[0], &bytes, &path);
-    if (rc < 0)
-        return fail(call, rc);
-    if (path[0] != '\0')
-        return fail_usage(call, "'%s': give a store, without a path", call->operands[0]);
-    char *name = strndup(call->operands[0], bytes);
-    if (name == NULL)
-        return fail_errno(call, "opening a store");
-    int code = check_named(call, name);
+    char *name;
+    int code = target_store_name(call, call->operands[0], &name);
+    if (code != EXIT_DONE)
+        return code;
+    code = check_named(call, name);
     free(name);
     return code;
 }

@@ -126,18 +126,12 @@ static int summarize(const struct call *call, shobj_store *store, bool classes, 
 /* A store's name may end in ':', as the address of its root does. */
 static int open_named(const struct call *call, shobj_options *options, shobj_store **ret_store)
 {
-    size_t bytes;
-    const char *path;
-    int rc = shobj_address_split(call->operands[0], &bytes, &path);
-    if (rc < 0)
-        return fail(call, rc);
-    if (path[0] != '\0')
-        return fail_usage(call, "'%s': give a store, without a path", call->operands[0]);
-    char *name = strndup(call->operands[0], bytes);
-    if (name == NULL)
-        return fail_errno(call, "opening a store");
+    char *name;
+    int code = target_store_name(call, call->operands[0], &name);
+    if (code != EXIT_DONE)
+        return code;
     options->wait_interrupted = patience_is_interrupted;
-    rc = shobj_open(name, options, ret_store);
+    int rc = shobj_open(name, options, ret_store);
     if (rc == SHOBJ_EACCES && options->mode == SHOBJ_OPEN_WRITE) {
         options->mode = SHOBJ_OPEN_READ; /* a prompt that can only look is better than none */
         rc = shobj_open(name, options, ret_store);

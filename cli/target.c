@@ -89,6 +89,19 @@ int target_open(const struct call *call, const char *address, enum shobj_open_mo
     return EXIT_DONE;
 }
 
+int target_store_name(const struct call *call, const char *address, char **ret_name)
+{
+    size_t bytes;
+    const char *path;
+    int rc = shobj_address_split(address, &bytes, &path);
+    if (rc < 0)
+        return fail(call, rc);
+    if (path[0] != '\0')
+        return fail_usage(call, "'%s': give a store, without a path", address);
+    *ret_name = strndup(address, bytes);
+    return *ret_name != NULL ? EXIT_DONE : fail_errno(call, "opening a store");
+}
+
 int target_open_store(const struct call *call, const char *address, enum shobj_open_mode mode,
                       struct target *ret_target)
 {

@@ -25,6 +25,9 @@ bool patience_is_interrupted(void);
 /* Opens the store of an address, or takes the prompt's. Prints what is wrong and returns an exit code, 0 if fine;
  * target_close() is due after 0 only. */
 int target_open(const struct call *call, const char *address, enum shobj_open_mode mode, struct target *ret_target);
+/* The name of a store that an operand gives (it may end in ':', as the address of the root does), to be free()d. EXIT_DONE, or
+ * what is wrong, told. */
+int target_store_name(const struct call *call, const char *address, char **ret_name);
 /* The same for an operand that names a whole store. */
 int target_open_store(const struct call *call, const char *address, enum shobj_open_mode mode,
                       struct target *ret_target);

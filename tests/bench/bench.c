@@ -18,6 +18,8 @@
 
 #include <shobj.h>
 
+#include "median.h"
+
 enum { KEYS = 1000, KEYS_POWER_OF_2 = 1024, LARGE = 100000, ROUNDS = 200, REPETITIONS = 7, NAME_MAX_BYTES = 24 };
 
 static shobj_store *store;
@@ -278,18 +280,6 @@ static double seconds_each(void (*operation)(int i))
     return (now(CLOCK_THREAD_CPUTIME_ID) - began) / (ROUNDS * KEYS);
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values)
-{
-    qsort(values, REPETITIONS, sizeof(*values), by_size);
-    return values[REPETITIONS / 2];
-}
-
 static void measure(const struct pair *pair)
 {
     double ours[REPETITIONS], native[REPETITIONS];
@@ -299,7 +289,7 @@ static void measure(const struct pair *pair)
         ours[i] = seconds_each(pair->ours);
         native[i] = seconds_each(pair->native);
     }
-    double a = median(ours), b = median(native);
+    double a = median(ours, REPETITIONS), b = median(native, REPETITIONS);
     printf("%-28s %9.0f ns   %-10s %6.1f ns %8.1f x\n", pair->name, a * 1e9, pair->native_name, b * 1e9, a / b);
 }
 
@@ -373,7 +363,7 @@ int main(void)
         two[i] = updates(2);
     }
     must(shobj_stat_get(store, &after), "reading the counters");
-    double a = median(two), b = median(one);
+    double a = median(two, REPETITIONS), b = median(one, REPETITIONS);
     printf("%-28s %9.2f M/s  %-10s %6.2f M/s %7.2f x\n", "2 processes, different keys", a / 1e6, "1 process", b / 1e6, a / b);
     printf("%-28s %9" PRIu64 " of %" PRIu64 " commits\n", "... conflicts and restarts",
            after.conflicts - before.conflicts + after.retries - before.retries, after.commits - before.commits);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "txn/session.h"
+#include "median.h"
 
 enum { PAIRS = 1 << 20, SIZES = 4096, LIVE = 500, BATCH = 256, BATCHES = 1000, REPETITIONS = 9 };
 
@@ -222,18 +223,6 @@ static double their_threads(void)
 
 /* ---------------------------------------------------------------------------------------------- the table */
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values)
-{
-    qsort(values, REPETITIONS, sizeof(*values), by_size);
-    return values[REPETITIONS / 2];
-}
-
 static const struct pair {
     const char *name;
     double (*ours)(void);
@@ -257,7 +246,7 @@ static bool measure(const struct pair *pair)
         ours[i] = pair->ours();
         theirs[i] = pair->theirs();
     }
-    double a = median(ours), b = median(theirs);
+    double a = median(ours, REPETITIONS), b = median(theirs, REPETITIONS);
     printf("%-28s %9.1f ns   %-14s %6.1f ns %8.2f x   <= %g%s\n", pair->name, a * 1e9, pair->theirs_name, b * 1e9, a / b,
            pair->goal, a <= pair->goal * b ? "" : "  MISSED");
     fflush(stdout);

@@ -453,18 +453,7 @@ static void test_threads(uint64_t *random, unsigned milliseconds, unsigned helpe
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
     CHECK(cycles > 0);
-    collect();
-    for (unsigned i = 0; i < THREADS; i++)
-        judge(&models[i], true);
-    release_all();
-    AUDIT(store, 0);
-    uint64_t length;
-    CHECK_INT(shobj_list_len(store, mailbox, &length), 0);
-    while (length-- > 0)
-        take_slowly(&models[0]);
-    for (unsigned i = 0; i < THREADS; i++)
-        shobj_pins_close(models[i].pins);
-    finish();
+    close_models(models, THREADS);
     printf("%u collections beside %u threads\n", cycles, THREADS);
 }
 

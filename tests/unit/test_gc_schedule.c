@@ -116,18 +116,7 @@ static sho_schedule_result run_seed(uint64_t seed)
         pthread_join(threads[i], NULL);
     }
     sho_schedule_result result = sho_schedule_end();
-    collect();
-    for (unsigned i = 0; i < MUTATORS; i++)
-        judge(&models[i], true);
-    release_all();
-    AUDIT(store, 0);
-    uint64_t length;
-    CHECK_INT(shobj_list_len(store, mailbox, &length), 0);
-    while (length-- > 0)
-        take_slowly(&models[0]);
-    for (unsigned i = 0; i < MUTATORS; i++)
-        shobj_pins_close(models[i].pins);
-    finish();
+    close_models(models, MUTATORS);
     return result;
 }
 

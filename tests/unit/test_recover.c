@@ -2,10 +2,7 @@
  * test_recover.c: a process dies at each fault point in turn, and its recoverer, too; others find every transaction
  * whole or absent, nothing locked, no slot and no slab lost. One that is stopped while it locks delays nobody.
  */
-#include <signal.h>
-#include <sys/wait.h>
-
-#include "base/fault.h"
+#include "deaths.h"
 #include "nodes.h"
 
 #define NODES 12
@@ -90,21 +87,9 @@ static void victim(void)
     shobj_close(store);
 }
 
-/* Runs fn in a child with a plan; true if the plan struck. */
 static bool run_child(void (*fn)(void), enum sho_fault_kind kind, uint64_t passage)
 {
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        sho_fault_plan(kind, passage, NULL);
-        fn();
-        _exit(0);
-    }
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    if (WIFEXITED(status))
-        CHECK_INT(WEXITSTATUS(status), 0);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    return dies(fn, kind, passage, NULL);
 }
 
 static void recoverer(void)

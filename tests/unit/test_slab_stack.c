@@ -2,10 +2,7 @@
  * test_slab_stack.c: a process dies wherever a slab is on its way from one state to another, and its recoverer there, too: every
  * partial slab is on its stack afterwards, once, and after a collection the whole store is free again.
  */
-#include <signal.h>
-#include <sys/wait.h>
-
-#include "base/fault.h"
+#include "deaths.h"
 #include "heap/slab_inner.h"
 #include "nodes.h"
 
@@ -67,22 +64,6 @@ static void victim(void)
 static void recoverer(void)
 {
     sho_recover_all(store->region);
-}
-
-static bool dies(void (*fn)(void), uint64_t passage, const char *name)
-{
-    pid_t pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        sho_fault_plan(SHO_FAULT_KILL, passage, name);
-        fn();
-        _exit(0);
-    }
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    if (WIFEXITED(status))
-        CHECK_INT(WEXITSTATUS(status), 0);
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
 static bool is_on_stack(uint64_t slab)
@@ -169,20 +150,20 @@ int main(void)
     unsigned kills = 0, twice = 0;
     open_store();
     prepare();
-    CHECK(!dies(victim, 1, "nowhere"));
+    CHECK(!dies(victim, SHO_FAULT_KILL, 1, "nowhere"));
     uint64_t whole = free_run();
     CHECK(whole > 60);
     for (size_t p = 0; p < SHO_COUNT_OF(points); p++) {
         bool struck = true;
         for (uint64_t k = 1; struck; k += 1 + k / 2) {
             prepare();
-            struck = dies(victim, k, points[p]);
+            struck = dies(victim, SHO_FAULT_KILL, k, points[p]);
             if (!struck && k == 1)
                 fprintf(stderr, "%s is not passed\n", points[p]);
             CHECK(struck || k > 1);
             kills += struck;
             /* Those who recover die as well, each a little later. */
-            for (uint64_t j = 1; k <= 2 && struck && dies(recoverer, j, NULL); j += 1 + j / 3)
+            for (uint64_t j = 1; k <= 2 && struck && dies(recoverer, SHO_FAULT_KILL, j, NULL); j += 1 + j / 3)
                 twice++;
             unsigned reaped;
             CHECK_INT(shobj_reap(store, &reaped), 0);
