@@ -307,7 +307,7 @@ enum shm_kind {
     SHM_BOX_LOG = 80,
     SHM_BOX_PINS = 81,  /* struct shm_pins */
     SHM_BOX_HOLDS = 82, /* a count, and ids */
-    SHM_DYING = 127     /* the head of an object that the collector has taken out of use */
+    SHM_DYING = 127     /* a node out of use that somebody is going to free: the collector, or who has committed that */
 };
 #define SHM_KIND_IS_OBJECT(kind) ((kind) > 0 && (kind) < 16)
 

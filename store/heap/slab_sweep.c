@@ -20,7 +20,8 @@
  * A crash leaves blocks that say free and are on no list. `lost` tells of it, as it does when an owner has died; the next sweep
  * that finds the slab without an owner takes it, collects the blocks that say free, less those on the lists and those that
  * somebody is about to put on them, and adds the rest. It looks at headers, then at `freeing` of all sessions, then at
- * the lists: one that is being freed is still named, or on the list already.
+ * the lists: one that is being freed is still named, or on the list already. For that, a header says FREE no earlier than
+ * `freeing` names its block: a node that a commit frees is DYING until then, which may be long, or for its recoverer to end.
  */
 #include "base/error.h"
 #include "heap/mark.h"

@@ -57,7 +57,7 @@ void sho_write_apply(sho_region *region, struct shm_write *write, uint64_t lock,
         (void)sho_fault("commit.stored_word");
     }
     if (sho_load(&write->base) & SHM_WRITE_FREES)
-        sho_store(&node->header, sho_load(&node->header) & ~0xffULL);
+        sho_store(&node->header, (sho_load(&node->header) & ~0xffULL) | SHM_DYING); /* FREE when it is given back (log.c) */
     (void)sho_fault("commit.before_unlock");
     /* Release: the words before the version that says they are there; pairs with the acquire in sho_op_read. */
     sho_store_release(&node->orec, wv);
