@@ -256,6 +256,8 @@ static void core_dealloc(PyObject *self)
     if (core->handle != NULL)
         core_close(core);
     keys_forget(core);
+    while (core->spare_count > 0)
+        PyObject_Free(core->spares[--core->spare_count]);
     PyMem_Free(core->keys);
     PyMem_Free(core->slots);
     Py_XDECREF(core->path);
@@ -325,12 +327,35 @@ static PyTypeObject *type_of_kind(Core *core, shobj_oid oid, unsigned kind)
     return NULL;
 }
 
+/* Proxies come and go with each walk through a container: a few of those that have gone keep their memory for the next. */
+static Proxy *proxy_alloc(Core *core, PyTypeObject *type)
+{
+#ifndef Py_GIL_DISABLED
+    if (LIKELY(core->spare_count > 0))
+        return (Proxy *)PyObject_Init((PyObject *)core->spares[--core->spare_count], type);
+#endif
+    (void)core;
+    return PyObject_New(Proxy, type);
+}
+
+static void proxy_free(Core *core, Proxy *proxy)
+{
+#ifndef Py_GIL_DISABLED
+    if (LIKELY(core->spare_count < PROXY_SPARES)) {
+        core->spares[core->spare_count++] = proxy;
+        return;
+    }
+#endif
+    (void)core;
+    PyObject_Free(proxy);
+}
+
 static Proxy *proxy_new(Core *core, shobj_oid oid, unsigned kind)
 {
     PyTypeObject *type = type_of_kind(core, oid, kind);
     if (type == NULL)
         return NULL;
-    Proxy *proxy = PyObject_GC_New(Proxy, type);
+    Proxy *proxy = proxy_alloc(core, type);
     if (proxy == NULL)
         return NULL;
     LOCK(&core->mutex);
@@ -340,7 +365,7 @@ static Proxy *proxy_new(Core *core, shobj_oid oid, unsigned kind)
         rc = shobj_pin(core->pins, oid, &proxy->pin);
     UNLOCK(&core->mutex);
     if (UNLIKELY(rc < 0)) {
-        PyObject_GC_Del(proxy);
+        proxy_free(core, proxy);
         Py_DECREF(type);
         return (Proxy *)shopy_raise(core->state, rc);
     }
@@ -360,12 +385,12 @@ PyObject *shopy_proxy_get(Core *core, shobj_oid oid, unsigned kind)
         shobj_release(core->handle, oid);
         return Py_NewRef(core->slots[i].ref);
     }
-    if (core->proxy_count * 4 >= core->slot_mask * 3 && slots_grow(core) < 0)
+    if (UNLIKELY(core->proxy_count * 4 >= core->slot_mask * 3) && slots_grow(core) < 0)
         return NULL;
     Proxy *proxy = proxy_new(core, oid, kind);
     if (proxy == NULL)
         return NULL;
-    i = slot_find(core, oid); /* creating it may have started the collector, and that have freed others */
+    i = slot_find(core, oid); /* pinning may have waited, without the interpreter lock */
     if (UNLIKELY(core->slots[i].ref != NULL)) {
         PyObject *other = Py_NewRef(core->slots[i].ref);
         proxy->oid = 0;
@@ -374,7 +399,6 @@ PyObject *shopy_proxy_get(Core *core, shobj_oid oid, unsigned kind)
     }
     core->slots[i] = (struct proxy_slot){oid, (PyObject *)proxy};
     core->proxy_count++;
-    PyObject_GC_Track(proxy);
     return (PyObject *)proxy;
 }
 
@@ -397,7 +421,6 @@ PyObject *shopy_proxy_get(Core *core, shobj_oid oid, unsigned kind)
             fresh = (PyObject *)proxy_new(core, oid, kind);
             if (fresh == NULL)
                 return NULL;
-            PyObject_GC_Track(fresh);
             fresh_ref = PyWeakref_NewRef(fresh, NULL);
             if (fresh_ref == NULL)
                 break;
@@ -443,20 +466,12 @@ static void proxy_forget(Proxy *proxy)
 
 #endif
 
-/* A proxy is never cleared, only destroyed: its one reference, to the core, leads nowhere but to the type, and
- * a proxy without a core would be no proxy. Cycles through the module's namespace are broken there. */
-int shopy_proxy_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((Proxy *)self)->core);
-    return 0;
-}
-
+/* Python's collector need not know of proxies: what one refers to, its core and its type, leads to no other object but the
+ * module, whose namespace the interpreter clears. So they cost it no time, and never make it run. */
 void shopy_proxy_dealloc(PyObject *self)
 {
     Proxy *proxy = (Proxy *)self;
     PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
 #ifndef Py_GIL_DISABLED
     proxy_forget(proxy);
     if (proxy->weakrefs != NULL)
@@ -470,7 +485,7 @@ void shopy_proxy_dealloc(PyObject *self)
     if (LIKELY(core->pins != NULL))
         shobj_unpin(core->pins, proxy->pin);
     UNLOCK(&core->mutex);
-    PyObject_GC_Del(self);
+    proxy_free(core, proxy);
     Py_DECREF(core);
     Py_DECREF(type);
 }

@@ -412,7 +412,6 @@ PyDoc_STRVAR(dict_doc,
 
 static PyType_Slot dict_slots[] = {
     {Py_tp_doc, (void *)dict_doc},
-    {Py_tp_traverse, shopy_proxy_traverse},
     {Py_tp_dealloc, shopy_proxy_dealloc},
     {Py_tp_methods, dict_methods},
     {Py_tp_getset, shopy_proxy_getset},
@@ -433,8 +432,7 @@ static PyType_Slot dict_slots[] = {
 static PyType_Spec dict_spec = {
     .name = "shobj.Dict",
     .basicsize = sizeof(Proxy),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_MAPPING,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_MAPPING,
     .slots = dict_slots,
 };
 

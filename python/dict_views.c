@@ -460,8 +460,7 @@ static int view_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Like a proxy, a view is nothing without what it refers to, and that leads to no cycle: see
- * shopy_proxy_traverse(). */
+/* A view is nothing without what it refers to, and that leads to no cycle: there is nothing to clear. */
 static void view_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);

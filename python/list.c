@@ -517,7 +517,6 @@ PyDoc_STRVAR(list_doc,
 
 static PyType_Slot list_slots[] = {
     {Py_tp_doc, (void *)list_doc},
-    {Py_tp_traverse, shopy_proxy_traverse},
     {Py_tp_dealloc, shopy_proxy_dealloc},
     {Py_tp_methods, list_methods},
     {Py_tp_getset, shopy_proxy_getset},
@@ -545,8 +544,7 @@ static PyType_Slot list_slots[] = {
 static PyType_Spec list_spec = {
     .name = "shobj.List",
     .basicsize = sizeof(Proxy),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_SEQUENCE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_SEQUENCE,
     .slots = list_slots,
 };
 

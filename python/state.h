@@ -155,6 +155,7 @@ struct cached_key {
 };
 
 #define KEY_CACHE_BITS 10
+#define PROXY_SPARES   64
 
 /* One living proxy. With the interpreter lock `ref` is the proxy itself, borrowed: its destructor takes it out.
  * Without, another thread may be destroying it just now, so `ref` is a weak reference, owned. */
@@ -178,6 +179,8 @@ struct Core {
     struct proxy_slot *slots; /* open addressing by oid; a power of two */
     size_t slot_mask;
     size_t proxy_count;
+    struct Proxy *spares[PROXY_SPARES]; /* memory of proxies that have gone */
+    unsigned spare_count;
     struct cached_key *keys; /* direct-mapped by the address of the str */
     PyObject *path;          /* str; outlives the handle, for messages */
     bool readonly;
@@ -232,7 +235,6 @@ static inline shobj_store *shopy_core_enter(Core *core)
 PyObject *shopy_proxy_get(Core *core, shobj_oid oid, unsigned kind);
 /* The slots that Dict and List share. */
 void shopy_proxy_dealloc(PyObject *self);
-int shopy_proxy_traverse(PyObject *self, visitproc visit, void *arg);
 PyObject *shopy_proxy_reduce(PyObject *self, PyObject *ignored);
 extern PyGetSetDef shopy_proxy_getset[]; /* of every proxy type */
 extern PyMemberDef shopy_proxy_members[];

@@ -83,7 +83,10 @@ static uint64_t count_pins(sho_region *region, unsigned process)
 
 static uint64_t count_holds(sho_region *region, struct shm_slot *slot)
 {
-    uint64_t count = sho_load_acquire(&slot->hold_count);
+    uint64_t end = sho_load_acquire(&slot->hold_count);
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < end && i < SHM_HOLD_MAX; i++)
+        count += sho_load(&slot->holds[i]) != 0;
     uint64_t more = sho_load_acquire(&slot->holds_more);
     sho_id_box box;
     if (more != 0 && sho_id_box_read(region, more, SHM_BOX_HOLDS, &box))

@@ -220,13 +220,13 @@ SHOBJ_API int shobj_pin(shobj_pins *pins, shobj_oid oid, uint32_t *ret_pin)
             safe = is_safe(s, off);
     }
     uint64_t header;
-    if (SHO_UNLIKELY(!safe || sho_op_node_header(s, off, &header) || !SHM_OID_LIVES(oid, header))) {
+    /* What is held is there; the hold has done its work then. */
+    bool held = s->hold_count > 0 && sho_hold_release(s, oid);
+    if (SHO_UNLIKELY(!safe || (!held && (sho_op_node_header(s, off, &header) || !SHM_OID_LIVES(oid, header))))) {
         if (at != SHOBJ_PIN_NONE)
             shobj_unpin(pins, at);
         return sho_op_object_gone(oid);
     }
-    if (s->hold_count > 0)
-        sho_hold_release(s, oid); /* it has done its work */
     *ret_pin = at;
     return 0;
 }

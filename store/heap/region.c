@@ -184,12 +184,13 @@ static int check_superblock(sho_region *region, const struct shm_superblock *sb,
     if (slabs < sb->data_off >> SHM_SLAB_SHIFT)
         return sho_error(SHOBJ_ECORRUPT, "opening %s: the superblock counts fewer slabs than its tables take; repair it "
                          "(shobj check --repair), or restore it", path);
-    if (slabs > sb->max_bytes >> SHM_SLAB_SHIFT || slabs << SHM_SLAB_SHIFT > file_bytes ||
-        file_bytes <= sb->data_off)
+    /* One slab at least is there behind the tables: fast range checks count on it (txn/op.h). */
+    uint64_t needed = slabs << SHM_SLAB_SHIFT > sb->data_off ? slabs << SHM_SLAB_SHIFT : sb->data_off + SHM_SLAB_BYTES;
+    if (slabs > sb->max_bytes >> SHM_SLAB_SHIFT || needed > file_bytes)
         return sho_error(SHOBJ_ECORRUPT,
                          "opening %s: the file has been cut: %llu bytes, but its heap needs %llu; repair it (shobj check "
                          "--repair), or restore it", path,
-                         (unsigned long long)file_bytes, (unsigned long long)(slabs << SHM_SLAB_SHIFT));
+                         (unsigned long long)file_bytes, (unsigned long long)needed);
     return 0;
 }
 

@@ -73,7 +73,7 @@ void sho_hold_drop(sho_session *s)
     if (s->slot == NULL)
         return;
     sho_store(&s->slot->hold_count, 0);
-    s->hold_count = 0;
+    s->hold_count = s->hold_next = 0;
     uint64_t more = sho_load(&s->slot->holds_more);
     if (SHO_UNLIKELY(more != 0)) {
         sho_heap_freeing(&s->heap, more);
@@ -82,17 +82,27 @@ void sho_hold_drop(sho_session *s)
     }
 }
 
-/* The last one takes its place, before there is one less: a collector that reads them meanwhile meets it once or twice. */
-void sho_hold_release(sho_session *s, shobj_oid oid)
+/* Places stay as they are, so a collector that reads them meanwhile misses none. They are let go of in the order in which they
+ * were taken, as a rule: the search begins behind the last one, and ends at once. */
+bool sho_hold_release(sho_session *s, shobj_oid oid)
 {
-    uint32_t last = s->hold_count - 1;
+    uint32_t count = s->hold_count;
+    uint32_t at = s->hold_next;
+    if (SHO_UNLIKELY(at >= count || sho_load(&s->slot->holds[at]) != oid)) {
+        for (at = 0; at < count && sho_load(&s->slot->holds[at]) != oid; at++)
+            ;
+        if (at == count)
+            return false;
+    }
     if (SHO_UNLIKELY(sho_load(&s->slot->holds_more) != 0))
-        return; /* all go together, and whether there are any is told by those in the slot */
-    for (uint32_t i = 0; i <= last; i++)
-        if (sho_load(&s->slot->holds[i]) == oid) {
-            sho_store_release(&s->slot->holds[i], sho_load(&s->slot->holds[last]));
-            sho_store_release(&s->slot->hold_count, last);
-            s->hold_count = last;
-            return;
-        }
+        return true; /* all go together, and whether there are any is told by those in the slot */
+    sho_store_release(&s->slot->holds[at], 0);
+    s->hold_next = at + 1;
+    while (count > 0 && sho_load(&s->slot->holds[count - 1]) == 0)
+        count--;
+    if (count != s->hold_count)
+        sho_store_release(&s->slot->hold_count, s->hold_count = count);
+    if (count == 0)
+        s->hold_next = 0;
+    return true;
 }

@@ -30,6 +30,7 @@
 #define MAP_ROOM_MIN 64u
 #define RESTARTS_BEFORE_BACKOFF 2u
 #define RESTARTS_IN_TXN 32u
+#define BOX_SHORT_BYTES 4096u
 
 /* ------------------------------------------------------------------------------------------ entries */
 
@@ -141,13 +142,21 @@ bool sho_op_is_deferred(const sho_session *s)
     return s->deferring;
 }
 
-/* UINT32_MAX: none. */
-static uint32_t entry_find(const sho_session *s, const struct shm_node *node)
+/* UINT32_MAX: none; *ret_place is where the map has room for it. */
+SHO_INLINE uint32_t entry_find_place(const sho_session *s, const struct shm_node *node, uint32_t *ret_place)
 {
-    for (uint32_t i = map_slot(s, node); s->map[i] != 0; i = (i + 1) & (s->map_room - 1))
+    uint32_t i = map_slot(s, node);
+    for (; s->map[i] != 0; i = (i + 1) & (s->map_room - 1))
         if (s->o.entries[s->map[i] - 1].node == node)
             return s->map[i] - 1;
+    *ret_place = i;
     return UINT32_MAX;
+}
+
+static uint32_t entry_find(const sho_session *s, const struct shm_node *node)
+{
+    uint32_t place;
+    return entry_find_place(s, node, &place);
 }
 
 bool sho_entries_have(const sho_session *s, uint64_t off)
@@ -349,24 +358,34 @@ static int read_tracked(sho_session *s, struct shm_node *node, uint64_t off, uns
     return fill_view(s, node, off, kind, at, through, ret_view);
 }
 
-/* A node that this transaction has read before, unchanged since: what its entry was made from has been judged already. */
-SHO_INLINE bool read_again(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
+/* The two usual cases of a transaction: a node that it has read before, unchanged since (what its entry was made from has been
+ * judged already), and one that is new to it and no newer than its snapshot. False: neither; nothing has been done. */
+SHO_INLINE bool read_plain(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
 {
+    sho_op_state *o = &s->o;
     if (SHO_UNLIKELY(s->depth == 0 || !s->mapped || s->doomed || s->deferred_pending > 0 || s->path_count == s->path_room))
         return false;
-    const struct shm_node *node = (const struct shm_node *)(s->o.base + off); /* not looked at before it is found */
-    uint32_t at = entry_find(s, node);
-    if (at == UINT32_MAX)
+    struct shm_node *node = (struct shm_node *)(o->base + off); /* not looked at before it is found, or off has been judged */
+    uint32_t place = 0;
+    uint32_t at = entry_find_place(s, node, &place);
+    bool known = at != UINT32_MAX;
+    if (SHO_UNLIKELY(known ? o->entries[at].is_new || o->entries[at].is_past
+                           : (off & 15) || off - o->data_off >= o->limit - o->data_off - SHM_NODE_BYTES(SHM_NODE_WORDS_MAX) ||
+                                 o->entry_count == o->entry_room || (o->entry_count + 1) * 2 > s->map_room))
         return false;
-    sho_entry *e = &s->o.entries[at];
-    if (SHO_UNLIKELY(e->is_new || e->is_past || sho_load_acquire(&e->node->orec) != e->version))
+    uint64_t orec = sho_load_acquire(&node->orec);
+    uint64_t header = sho_load(&node->header);
+    if (SHO_UNLIKELY((known ? orec != o->entries[at].version : SHM_OREC_IS_LOCKED(orec) || orec > s->rv) ||
+                     SHM_HEADER_KIND(header) != kind || SHM_NODE_WORDS(header) - 1 >= SHM_NODE_WORDS_MAX))
         return false;
-    uint64_t header = sho_load(&e->node->header);
-    if (SHO_UNLIKELY(SHM_HEADER_KIND(header) != kind || SHM_NODE_WORDS(header) - 1 >= SHM_NODE_WORDS_MAX))
-        return false;
+    if (!known) {
+        at = o->entry_count++;
+        o->entries[at] = (sho_entry){.node = node, .version = orec};
+        s->map[place] = at + 1;
+    }
     s->path[s->path_count++] = at;
-    *ret_view = (sho_view){.words = e->node->words,
-                           .write = e->write,
+    *ret_view = (sho_view){.words = node->words,
+                           .write = o->entries[at].write,
                            .off = off,
                            .header = header,
                            .word_count = SHM_NODE_WORDS(header),
@@ -376,7 +395,7 @@ SHO_INLINE bool read_again(sho_session *s, uint64_t off, unsigned kind, sho_view
 
 int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view)
 {
-    if (read_again(s, off, kind, ret_view))
+    if (read_plain(s, off, kind, ret_view))
         return 0;
     struct shm_node *node = (struct shm_node *)sho_region_at(s->region, off, SHM_NODE_BYTES(1));
     s->o.limit = atomic_load_explicit(&s->region->limit, memory_order_relaxed);
@@ -436,14 +455,16 @@ int sho_op_node_header(const sho_session *s, uint64_t off, uint64_t *ret_header)
 
 int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_word **ret_words)
 {
-    struct shm_box *box = (struct shm_box *)sho_region_at(s->region, off, sizeof(struct shm_box));
+    /* One comparison for both ends of a short box; others are looked at again when their length is known. */
+    bool inside = off - s->o.data_off < s->o.limit - s->o.data_off - BOX_SHORT_BYTES && (off & 7) == 0;
     s->boxes = true;
-    if (SHO_UNLIKELY(box == NULL))
+    if (SHO_UNLIKELY(!inside) && sho_region_at(s->region, off, sizeof(struct shm_box)) == NULL)
         return SHOBJ_ECORRUPT;
+    struct shm_box *box = (struct shm_box *)(s->o.base + off);
     uint64_t header = sho_load(&box->header);
-    uint64_t bytes = (SHM_BOX_BYTES_OF(header) + 7) & ~7ULL;
-    if (SHO_UNLIKELY(SHM_HEADER_KIND(header) < SHM_BOX_FLOAT ||
-                     sho_region_at(s->region, off, sizeof(struct shm_box) + bytes) == NULL))
+    uint64_t bytes = ((SHM_BOX_BYTES_OF(header) + 7) & ~7ULL) + sizeof(struct shm_box);
+    if (SHO_UNLIKELY(SHM_HEADER_KIND(header) < SHM_BOX_FLOAT) ||
+        ((!inside || bytes > BOX_SHORT_BYTES) && SHO_UNLIKELY(sho_region_at(s->region, off, bytes) == NULL)))
         return SHOBJ_ECORRUPT;
     *ret_header = header;
     *ret_words = box->words;
@@ -883,9 +904,28 @@ static SHO_COLD bool full(sho_session *s, int *rc)
     return true;
 }
 
+/* The usual case in a transaction: an operation that has only read, and what it has read is unchanged. */
+SHO_INLINE bool has_plainly_read(const sho_session *s)
+{
+    if (s->depth == 0 || s->doomed || s->moved || s->announced > 0 || s->deferred_wanted != 0 || !s->region->writable ||
+        s->write_count + s->new_count + s->free_count != s->op.write_count + s->op.new_count + s->op.free_count)
+        return false;
+    sho_fence_acquire();
+    for (uint32_t i = 0; i < s->path_count; i++) {
+        const sho_entry *e = &s->o.entries[s->path[i]];
+        if (SHO_UNLIKELY(e->is_new || sho_load_acquire(&e->node->orec) != e->version))
+            return false;
+    }
+    return true;
+}
+
 bool sho_op_again_slow(sho_session *s, int *rc)
 {
     (void)sho_fault("op.body_done");
+    if (SHO_LIKELY(*rc == 0 && has_plainly_read(s))) {
+        s->made_room = false;
+        return false;
+    }
     if (SHO_UNLIKELY(*rc == SHOBJ_EFULL) && full(s, rc))
         return true;
     s->made_room = false;

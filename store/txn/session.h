@@ -95,6 +95,7 @@ struct sho_session {
     shobj_store *store; /* NULL: the store was closed under this thread */
     uint64_t gc_seen;   /* the collector's cycle and phase when a transaction's log was last looked at */
     uint32_t hold_count; /* a copy of the slot's */
+    uint32_t hold_next;  /* the one behind the last that was let go of */
     sho_region *region;
     struct shm_slot *slot; /* NULL on a mapping without write permission */
     unsigned slot_index;
@@ -259,8 +260,8 @@ void sho_pins_drop(shobj_store *store);
 
 int sho_hold_more(sho_session *s, shobj_oid oid);
 void sho_hold_drop(sho_session *s);
-/* Lets go of one of those that the slot has. */
-void sho_hold_release(sho_session *s, shobj_oid oid);
+/* Lets go of one of those that the slot has. False: it has no such. */
+bool sho_hold_release(sho_session *s, shobj_oid oid);
 
 /* Gather half: what is about to be returned stays alive until the next call that returns values. Before the operation's check, so
  * that it was reachable when it was held. EFULL. */

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import multiprocessing
+import operator
 import os
 import random
 import shutil
@@ -406,7 +407,7 @@ def shobj_audits(path: str, by_key: bool) -> Prepare:
             return sum(accounts[number]["balance"] for number in range(ACCOUNTS))
 
         def walked_over() -> int:
-            return sum(account["balance"] for account in accounts.values())
+            return sum(map(operator.itemgetter("balance"), accounts.values()))
 
         total = store.atomic(readonly=True)(looked_up if by_key else walked_over)
 
