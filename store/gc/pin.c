@@ -12,7 +12,7 @@
  *   MARK          shade it, count, and count up the pass: what ends marking has seen that it is gray
  *   KILL, SWEEP   alive if it is black, else condemned: ESTALE
  *
- * and last of all at the object's head: is it there, and the one of that id?
+ * and last of all at the object's head: is it there, and the one of that id? What the session holds, is (hold.c).
  *
  * In a store that has no room for a longer table an object is not pinned: looking at what is there must not fail for want of room.
  * Its proxy then works as long as something else keeps it, and says ESTALE afterwards (G7).

@@ -140,3 +140,37 @@ SHO_COLD void sho_barrier_log_slow(sho_session *s, uint64_t gc)
     sho_shade_log(&shader, s->slot);
     (void)sho_fault("gc.barrier_done");
 }
+
+/* Are all nodes that the log changes marked? In KILL and SWEEP this is so for all that can be reached. */
+static bool writes_are_black(sho_session *s, uint64_t gc)
+{
+    sho_log_walk walk;
+    sho_word *record;
+    sho_log_walk_begin(&walk, s->region, s->slot, (sho_log_pos){0});
+    while ((record = sho_log_walk_next(&walk)) != NULL) {
+        uint64_t first = sho_load(record);
+        sho_block block;
+        uint64_t header;
+        if (SHM_RECORD_TYPE(first) == SHM_RECORD_WRITE &&
+            (sho_block_find(s->region, SHM_RECORD_OFF(first), &block, &header) ||
+             sho_mark_get(s->region, SHM_GC_CYCLE(gc), block) != SHO_BLACK))
+            return false;
+    }
+    return true;
+}
+
+/* What was done or found counts if the phase was still the same afterwards; else it is the next one's turn. */
+SHO_COLD bool sho_barrier_commit_slow(sho_session *s, uint64_t gc)
+{
+    for (;;) {
+        bool is_marking = SHM_GC_IS_MARKING(gc);
+        if (is_marking)
+            sho_barrier_log_slow(s, gc);
+        bool alive = is_marking || SHM_GC_PHASE(gc) == SHM_GC_IDLE || writes_are_black(s, gc);
+        (void)sho_fault("gc.barrier_looked");
+        uint64_t now = sho_gc_word(s);
+        if (SHM_GC_CYCLE(now) == SHM_GC_CYCLE(gc) && SHM_GC_PHASE(now) == SHM_GC_PHASE(gc))
+            return alive;
+        gc = now;
+    }
+}

@@ -2,9 +2,9 @@
  * commit.c: how what a session has gathered becomes true at one instant, or not at all.
  *
  *   full commit                                        single write (a lone node, a "fact of the node")
- *     slot.state = LOCKING(seq)                          slot.state = SINGLE(seq), slot.wv = 0
+ *     slot.state = LOCKING(seq)                          slot.state = SINGLE(seq), slot.wv = 0; C7
  *     each node's orec: base -> lock(slot, seq)          its orec: base -> lock(slot, seq)
- *     has another the right of way? give up              has another the right of way? give back (wait.c, W3)
+ *     has another the right of way? give up; C7          has another the right of way? give back (wait.c, W3)
  *     wv = ++clock, above every base                     wv = max(clock, base) + 1, clock read after the lock
  *     every entry read is as it was                      slot.wv = wv                           <- decides
  *     slot.wv = wv                                       store the changed words, orec = wv
@@ -28,6 +28,11 @@
  * C6  The log is whole before the first lock, wv before the deciding swap; a single write is decided by wv itself, which is
  *     logged before the first word is stored. So whoever finds the owner dead knows from state and wv whether it was
  *     decided, and can finish or undo it.
+ * C7  What a commit frees, no sweep does. While a collection marks, the log is shaded: with all locks held, or by a single
+ *     write before it locks, so that a lock got at the version read proves the words shaded to be those replaced; or by who
+ *     arms and finds the commit under way. In KILL and SWEEP only nodes that are marked are changed, and what these hold is
+ *     marked, too. One that is not marked is garbage: taken out by another while this operation was under way (a full commit
+ *     finds what led to it changed), or of an object that the caller knew by its id alone (ESTALE).
  *
  * Memory order: the lock swaps are full barriers; they release the log and the state. The stores of words are relaxed and
  * come before the release store of the orec, whose partner is the acquire in sho_op_read. A reader can't see a stored word
@@ -204,6 +209,13 @@ static void finish(sho_session *s)
     sho_slot_count(&s->slot->commits);
 }
 
+/* All is as it was read, and nevertheless garbage: the caller had nothing but an id. */
+static SHO_COLD int node_gone(const sho_session *s)
+{
+    return sho_error(SHOBJ_ESTALE, "changing %s: an object that was to change is gone: nothing referred to it any more, and its memory "
+                     "is being freed; look it up again", s->region->path);
+}
+
 /* One locking round. 0, SHO_RESTART (another round may do), SHO_GIVE_WAY (the same, after the elder), ECONFLICT. */
 static int commit_round(sho_session *s, int count)
 {
@@ -224,7 +236,11 @@ static int commit_round(sho_session *s, int count)
         rc = SHO_GIVE_WAY;
         goto idle;
     }
-    sho_barrier_commit(s);
+    if (SHO_UNLIKELY(!sho_barrier_commit(s))) { /* C7 */
+        rc = reads_valid(s, lock) ? node_gone(s) : SHOBJ_ECONFLICT;
+        release_locks(s, count, lock);
+        goto idle;
+    }
     uint64_t wv = draw_version(s, base_max);
     (void)sho_fault("commit.clock");
     if (!reads_valid(s, lock)) {
@@ -293,6 +309,13 @@ static bool give_way(sho_session *s, const sho_entry *e, uint64_t lock)
     return true;
 }
 
+/* C7: nothing is locked yet. */
+static SHO_COLD int single_in_full(sho_session *s)
+{
+    sho_store_release(&s->slot->state, SHM_STATE(s->seq, SHM_IDLE));
+    return commit_full(s, 1);
+}
+
 static int commit_single(sho_session *s, const sho_entry *e)
 {
     struct shm_slot *slot = s->slot;
@@ -304,6 +327,10 @@ static int commit_single(sho_session *s, const sho_entry *e)
     uint64_t lock = SHM_OREC_LOCK(s->slot_index, s->seq);
     sho_store(&slot->wv, 0);
     sho_store_release(&slot->state, SHM_STATE(s->seq, SHM_SINGLE));
+    sho_region_light_barrier(s->region);
+    uint64_t gc = sho_gc_word(s);
+    if (SHO_UNLIKELY(SHM_GC_PHASE(gc) != SHM_GC_IDLE) && !sho_barrier_commit_slow(s, gc))
+        return single_in_full(s);
     (void)sho_fault("single.before_lock");
     if (SHO_UNLIKELY(!sho_cas(&e->node->orec, e->version, lock))) {
         sho_store_release(&slot->state, SHM_STATE(s->seq, SHM_IDLE));
@@ -314,7 +341,6 @@ static int commit_single(sho_session *s, const sho_entry *e)
         int rc = sho_elder_yield(s);
         return rc ? rc : SHO_RESTART;
     }
-    sho_barrier_commit(s);
     uint64_t now = sho_load_acquire(&s->region->sb->clock);
     uint64_t wv = (now > e->version ? now : e->version) + SHM_VERSION_ONE;
     bool is_past_wanted = sho_past_is_wanted(s, wv);
@@ -344,7 +370,7 @@ int sho_commit(sho_session *s)
          * found through what the caller was given. One that was born black may refer to others that were there before the cycle,
          * and that nothing names any more when the log is empty. */
         if (s->new_count > 0)
-            sho_barrier_commit(s);
+            (void)sho_barrier_commit(s);
         if (s->free_count > 0)
             sho_log_free_blocks(&s->heap, s->region, s->slot, (sho_log_pos){0}, true);
         if (s->slot != NULL && s->log.segment + s->log.used > 0)

@@ -947,6 +947,8 @@ bool sho_op_again_slow(sho_session *s, int *rc)
         *rc = sho_commit(s);
         if (SHO_UNLIKELY(*rc == SHO_RESTART))
             return restart(s, rc);
+        if (SHO_UNLIKELY(*rc != 0))
+            rollback(s);
         end_single(s);
         sho_collection_ask(s);
         return false;

@@ -200,6 +200,7 @@ SHO_INLINE void sho_wait_leave(const sho_session *s, void *token)
 
 void sho_barrier_object_slow(sho_session *s, uint64_t gc, uint64_t off);
 void sho_barrier_log_slow(sho_session *s, uint64_t gc);
+bool sho_barrier_commit_slow(sho_session *s, uint64_t gc);
 
 SHO_INLINE uint64_t sho_gc_word(const sho_session *s)
 {
@@ -215,13 +216,12 @@ SHO_INLINE void sho_barrier_object(sho_session *s, uint64_t off)
         sho_barrier_object_slow(s, gc, off);
 }
 
-/* With all locks taken and nothing decided: all that the own log says. The locks' swaps stand between the state, which arming
- * looks at, and the look at the collector's word. */
-SHO_INLINE void sho_barrier_commit(sho_session *s)
+/* Nothing decided, and the state tells of a commit, with a barrier behind it: arming looks at the state, we at the collector's word.
+ * All that the own log says. False: a node that is to change is garbage, condemned already; nothing may be done to it. */
+SHO_INLINE bool sho_barrier_commit(sho_session *s)
 {
     uint64_t gc = sho_gc_word(s);
-    if (SHO_UNLIKELY(SHM_GC_IS_MARKING(gc)))
-        sho_barrier_log_slow(s, gc);
+    return SHO_LIKELY(SHM_GC_PHASE(gc) == SHM_GC_IDLE) || sho_barrier_commit_slow(s, gc);
 }
 
 /* An operation has changed the log of a transaction that stays open: what came into it before the cycle began, or while it did. */
