@@ -1,0 +1,429 @@
+/*
+ * test_gc_races.c: the races that the collector's rules are for (gc/README.md, G1 to G8), one by one: somebody stands at just the
+ * point where the rule is needed, others go by, and then he goes on.
+ */
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "stops.h"
+#include "types/trace.h"
+
+enum { LONG_BYTES = 3000 }; /* of a text: a box of which a slab holds 21 */
+
+static shobj_value long_text(char *text, char fill)
+{
+    memset(text, fill, LONG_BYTES);
+    return (shobj_value){.type = SHOBJ_STR, .data = text, .count = LONG_BYTES};
+}
+
+/* Enough elements for a head of a class that nothing else in the store has. */
+enum { ITEMS = 20 };
+
+static shobj_oid new_wide_list(void)
+{
+    shobj_value items[ITEMS];
+    for (int i = 0; i < ITEMS; i++)
+        items[i] = integer(i);
+    return new_list(items, ITEMS);
+}
+
+static struct shm_slab *slab_of(uint64_t off)
+{
+    return sho_region_slab(store->region, off >> SHM_SLAB_SHIFT);
+}
+
+static void keep_last(void *arg, uint64_t off)
+{
+    *(uint64_t *)arg = off;
+}
+
+/* What the object's first node refers to last. */
+static uint64_t part_of(shobj_oid oid)
+{
+    const struct shm_node *node = (const struct shm_node *)(store->region->base + SHM_OID_OFF(oid));
+    uint64_t words[SHM_NODE_WORDS_MAX], off = 0, header = sho_load(&node->header);
+    sho_node_words(node, header, words);
+    sho_node_trace(header, words, UINT64_MAX, keep_last, &off);
+    CHECK(off != 0);
+    return off;
+}
+
+/* ------------------------------------------------------------------------------------------ marking */
+
+/* G2. Taken out of a list that has not been scanned, by one whose holds have been: he has the only reference. */
+static void test_taken_out(void)
+{
+    begin();
+    shobj_value item = object(new_list(NULL, 0)), held;
+    shobj_oid list = new_list(&item, 1);
+    set(shobj_root(store), 1, object(list));
+    release_all();
+    go_on(3); /* up to MARK */
+    CHECK_INT(shobj_list_del(store, list, 0, &held), 0);
+    finish_cycle();
+    CHECK(is_alive(held.oid));
+    collect();
+    CHECK(!is_alive(held.oid));
+    finish();
+}
+
+static void mark_all(void)
+{
+    sho_helper h;
+    CHECK_INT(sho_helper_init(&h, store, NULL), 0);
+    sho_cycle_help(&h);
+    sho_helper_fini(&h);
+}
+
+static void blacken_64(void)
+{
+    CHECK(start_until(mark_all, 1, "gc.blackened"));
+}
+
+/* G5. A pass has gone by the slab of the last list when another helper shades that list, and comes to the slabs of those that this was
+ * found by when they are black. It has met nothing gray, and ends nothing. */
+static void test_blackened_behind_a_pass(void)
+{
+    sho_helper h;
+    begin();
+    shobj_oid last = new_wide_list();
+    shobj_value item = object(last);
+    for (int i = 1; i < (int)SHO_HELPER_BATCH; i++) /* they and the root dict are blackened together, */
+        item = object(new_list(&item, 1));
+    set(shobj_root(store), 1, item);
+    release_all();
+    go_on(3);
+    CHECK_INT(sho_helper_init(&h, store, NULL), 0);
+    h.gc = sho_load_acquire(&h.region->sb->gc);
+    h.shader = (sho_shader){.region = h.region, .slot = h.s->slot, .cycle = SHM_GC_CYCLE(h.gc)};
+    h.first_slab = (SHM_OID_OFF(last) >> SHM_SLAB_SHIFT) - (h.region->data_off >> SHM_SLAB_SHIFT);
+    sho_fault_plan_call(blacken_64, 2, "gc.visit");
+    CHECK(sho_cycle_mark(&h));
+    CHECK(actor.was_parked);
+    sho_cas(&h.region->sb->gc, h.gc, SHM_GC(SHM_GC_CYCLE(h.gc), 0, SHM_GC_KILL)); /* as cycle.c does */
+    CHECK_INT(SHM_GC_PHASE(sho_load(&h.region->sb->gc)), SHM_GC_MARK);
+    finish_actor();
+    sho_helper_fini(&h);
+    finish_cycle();
+    CHECK(is_alive(last));
+    finish();
+}
+
+/* G5. An object is pinned by its id when a helper has found that marking is over, but has not said so. */
+static void test_pinned_behind_a_pass(void)
+{
+    sho_helper h;
+    uint32_t at;
+    begin();
+    shobj_oid oid = new_list(NULL, 0);
+    release_all();
+    go_on(3);
+    CHECK_INT(sho_helper_init(&h, store, NULL), 0);
+    h.gc = sho_load_acquire(&h.region->sb->gc);
+    h.shader = (sho_shader){.region = h.region, .slot = h.s->slot, .cycle = SHM_GC_CYCLE(h.gc)};
+    CHECK(sho_cycle_mark(&h));
+    CHECK_INT(shobj_pin(pins, oid, &at), 0);
+    sho_cas(&h.region->sb->gc, h.gc, SHM_GC(SHM_GC_CYCLE(h.gc), 0, SHM_GC_KILL));
+    CHECK_INT(SHM_GC_PHASE(sho_load(&h.region->sb->gc)), SHM_GC_MARK);
+    sho_helper_fini(&h);
+    finish_cycle();
+    CHECK(is_alive(oid));
+    shobj_unpin(pins, at);
+    finish();
+}
+
+/* ------------------------------------------------------------------------------------------ killing */
+
+static uint64_t part_off;
+
+static void *sweep_part(void *arg)
+{
+    sho_session *s;
+    sho_sweep_count count = {0};
+    (void)arg;
+    CHECK_INT(sho_session_get(store, &s), 0);
+    CHECK_INT(sho_slab_sweep(&s->heap, part_off >> SHM_SLAB_SHIFT, sho_load(&store->region->sb->gc), &count), SHO_SWEPT);
+    CHECK_INT(count.freed, 1);
+    shobj_detach(store);
+    shobj_detach(store);
+    return NULL;
+}
+
+static void kill_and_sweep_part(void)
+{
+    go_on(1); /* KILL */
+    in_thread(sweep_part);
+}
+
+static void kill_alone(void)
+{
+    sho_helper h;
+    CHECK_INT(sho_helper_init(&h, store, NULL), 0);
+    h.gc = sho_load_acquire(&h.region->sb->gc);
+    h.shader = (sho_shader){.region = h.region, .slot = h.s->slot, .cycle = SHM_GC_CYCLE(h.gc)};
+    (void)sho_cycle_kill(&h);
+    sho_helper_fini(&h);
+}
+
+/* In the other helper's thread: it has judged the head, and finds that this one is first. */
+static void kill_first(void)
+{
+    CHECK(start_until(kill_alone, 1, "gc.killed"));
+}
+
+static void two_kill_and_sweep_part(void)
+{
+    sho_fault_plan_call(kill_first, 1, "gc.kill");
+    kill_and_sweep_part();
+    CHECK(actor.was_parked && !actor.is_over);
+}
+
+/* G7. A condemned list, of which only the id is known, is changed: its head has been read, then it is killed, and what it refers to
+ * swept, but not yet the head. The change has lost; or the old element would be freed twice. */
+static void test_heads_first(void (*meanwhile)(void))
+{
+    char text[LONG_BYTES];
+    begin();
+    shobj_value value = long_text(text, 'a');
+    shobj_oid list = new_list(&value, 1);
+    part_off = part_of(list);
+    release_all();
+    go_on(4); /* up to KILL */
+    value = long_text(text, 'b');
+    actor.was_parked = false;
+    actor.is_over = true;
+    sho_fault_plan_call(meanwhile, 1, "box.taken");
+    CHECK_INT(shobj_list_set(store, list, 0, &value), SHOBJ_ESTALE);
+    if (actor.was_parked)
+        finish_actor();
+    finish_cycle();
+    collect();
+    AUDIT(store, 1);
+    finish();
+}
+
+/* ------------------------------------------------------------------------------------------ taking, freeing */
+
+static unsigned phases_before, phases_after;
+
+static void pass_by_after(void)
+{
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    go_on(phases_after);
+}
+
+static void pass_by_before(void)
+{
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    go_on(phases_before);
+    sho_fault_plan_call(pass_by_after, 1, "node.written");
+}
+
+/* G8. A block was taken before the cycle began, and says that it is used when marking is over: nothing names or marks it but its
+ * taker. */
+static void test_taken_before(unsigned before)
+{
+    begin();
+    phases_before = before;
+    phases_after = 6 - before;
+    sho_fault_plan_call(pass_by_before, 1, "node.taken");
+    shobj_oid oid = new_list(NULL, 0);
+    CHECK_INT(SHM_GC_PHASE(sho_load(&store->region->sb->gc)), SHM_GC_IDLE);
+    uint32_t at = pin(oid);
+    collect();
+    CHECK(is_alive(oid));
+    AUDIT(store, 2);
+    shobj_unpin(pins, at);
+    finish();
+}
+
+static void replace(void)
+{
+    char text[LONG_BYTES];
+    set(shobj_root(store), 1, long_text(text, 'b'));
+}
+
+/* G8. A committer is about to give a block back that his log does not name any more. A collection goes by, and then its slab's owner
+ * uses up what is free there. */
+static void test_freed_meanwhile(void)
+{
+    enum { MANY = 100 }; /* more than two slabs hold */
+    char text[LONG_BYTES];
+    begin();
+    shobj_oid root = shobj_root(store);
+    set(root, 1, long_text(text, 'a'));
+    CHECK(start_until(replace, 1, "block.free"));
+    collect();
+    for (int i = 0; i < MANY; i++)
+        set(root, 10 + i, long_text(text, (char)('c' + i % 20)));
+    finish_actor();
+    AUDIT(store, 0);
+    for (int i = 0; i < MANY; i++) {
+        shobj_value value = get(root, 10 + i), expected = long_text(text, (char)('c' + i % 20));
+        CHECK(same(&value, &expected));
+    }
+    finish();
+}
+
+static shobj_oid leaves;
+
+static void clear_leaves(void)
+{
+    CHECK_INT(shobj_list_clear(store, leaves), 0);
+}
+
+/* A commit has taken nodes out of use, and is still to give them back, when somebody looks for lost blocks in their slab: they are none. */
+static void test_looked_for_meanwhile(void)
+{
+    enum { MANY = 200 };
+    shobj_value items[MANY];
+    begin();
+    for (int i = 0; i < MANY; i++)
+        items[i] = integer(i);
+    leaves = new_list(NULL, 0);
+    CHECK_INT(shobj_list_extend(store, leaves, items, MANY), 0);
+    set(shobj_root(store), 1, object(leaves));
+    struct shm_slab *d = slab_of(part_of(leaves));
+    CHECK(start_until(clear_leaves, 1, "commit.unlocked"));
+    atomic_fetch_or(&d->lost, SHM_LOST_BLOCKS); /* as if somebody had died who took from it before */
+    for (int i = 0; i < 2; i++)
+        collect(); /* by both sessions that this thread has where there are two mappings: one of them owns the slab */
+    CHECK_INT(sho_load(&d->lost), 0);
+    finish_actor();
+    AUDIT(store, 0);
+    finish();
+}
+
+/* ------------------------------------------------------------------------------------------ those who die */
+
+static int to_parent[2], to_child[2];
+
+static pid_t start_child(void (*fn)(void))
+{
+    CHECK(pipe(to_parent) == 0 && pipe(to_child) == 0);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        fn();
+        _exit(0);
+    }
+    return pid;
+}
+
+static void expect_death(pid_t pid)
+{
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    for (int i = 0; i < 2; i++) {
+        close(to_parent[i]);
+        close(to_child[i]);
+    }
+}
+
+static shobj_oid all;
+
+/* Each list stays, so that in the end all of a slab is in use but for the last block. */
+static void take_up(void)
+{
+    for (;;) {
+        shobj_oid oid = new_wide_list();
+        shobj_value value = object(oid);
+        CHECK_INT(shobj_list_append(store, all, &value), 0); /* two calls: the next list is of the same session */
+        if (LIST_COUNT(sho_load(&slab_of(SHM_OID_OFF(oid))->private_list)) == 1)
+            sho_fault_plan(SHO_FAULT_KILL, 1, "node.taken");
+    }
+}
+
+/* Who takes a slab's last block dies with it: there is nothing to be taken, so that nobody who needs a block comes by. */
+static void test_lost_of_a_full_slab(void)
+{
+    begin();
+    all = new_list(NULL, 0);
+    set(shobj_root(store), 1, object(all));
+    expect_death(start_child(take_up));
+    unsigned reaped;
+    CHECK_INT(shobj_reap(store, &reaped), 0);
+    shobj_value value;
+    CHECK_INT(shobj_list_get(store, all, 0, &value), 0);
+    const struct shm_slab *d = slab_of(SHM_OID_OFF(value.oid));
+    CHECK_INT(sho_load(&d->lost), SHM_LOST_BLOCKS);
+    CHECK_INT(LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load(&d->remote)), 0);
+    CHECK_INT(REMOTE_FLAG(sho_load(&d->remote)), SHM_REMOTE_UNLISTED);
+    CHECK_INT(audit_heap(store).lost, 1);
+    collect();
+    CHECK_INT(AUDIT(store, 0).lost, 0);
+    CHECK_INT(LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load(&d->remote)), 1);
+    finish();
+}
+
+static void stand_and_die(void)
+{
+    char c = 0;
+    CHECK(write(to_parent[1], &c, 1) == 1);
+    CHECK(read(to_child[0], &c, 1) == 1);
+    sho_fault_plan(SHO_FAULT_KILL, 1, "node.written");
+}
+
+static void take_and_die(void)
+{
+    sho_fault_plan_call(stand_and_die, 1, "node.taken");
+    new_wide_list();
+}
+
+/* What some session is taking. */
+static uint64_t taken_off(void)
+{
+    uint64_t off = 0;
+    for (unsigned i = 0; i < sho_region_slot_count(store->region) && off == 0; i++)
+        off = sho_load(&sho_region_slot(store->region, i)->taking);
+    CHECK(off != 0);
+    return off;
+}
+
+static void sweep_taken(void)
+{
+    sho_session *s;
+    sho_sweep_count count = {0};
+    CHECK_INT(sho_session_get(store, &s), 0);
+    CHECK_INT(sho_slab_sweep(&s->heap, part_off >> SHM_SLAB_SHIFT, sho_load(&store->region->sb->gc), &count), SHO_SWEPT);
+}
+
+/* G6. A sweeper has seen the header of a block that somebody took before the cycle began, and died with. Then the recoverer frees it,
+ * and nothing names it any more. */
+static void test_taken_by_the_dead(void)
+{
+    char c = 0;
+    begin();
+    pid_t pid = start_child(take_and_die);
+    CHECK(read(to_parent[0], &c, 1) == 1);
+    go_on(5); /* up to SWEEP */
+    CHECK(write(to_child[1], &c, 1) == 1);
+    expect_death(pid);
+    part_off = taken_off();
+    CHECK(start_until(sweep_taken, 1, "sweep.judge"));
+    unsigned reaped;
+    CHECK_INT(shobj_reap(store, &reaped), 0);
+    CHECK_INT(reaped, 1);
+    finish_actor();
+    AUDIT(store, 0);
+    finish_cycle();
+    finish();
+}
+
+int main(void)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    test_taken_out();
+    test_blackened_behind_a_pass();
+    test_pinned_behind_a_pass();
+    test_heads_first(kill_and_sweep_part);
+    test_heads_first(two_kill_and_sweep_part);
+    test_taken_before(4);
+    test_taken_before(5);
+    test_freed_meanwhile();
+    test_lost_of_a_full_slab();
+    test_looked_for_meanwhile();
+    test_taken_by_the_dead();
+    return 0;
+}
