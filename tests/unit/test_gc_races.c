@@ -237,6 +237,26 @@ static void test_taken_before(unsigned before)
     finish();
 }
 
+static shobj_oid leaves;
+
+/* A list of several nodes; the slab that most of them are in. */
+static struct shm_slab *make_leaves(void)
+{
+    enum { MANY = 200 };
+    shobj_value items[MANY];
+    for (int i = 0; i < MANY; i++)
+        items[i] = integer(i);
+    leaves = new_list(NULL, 0);
+    CHECK_INT(shobj_list_extend(store, leaves, items, MANY), 0);
+    set(shobj_root(store), 1, object(leaves));
+    return slab_of(part_of(leaves));
+}
+
+static void clear_leaves(void)
+{
+    CHECK_INT(shobj_list_clear(store, leaves), 0);
+}
+
 static void replace(void)
 {
     char text[LONG_BYTES];
@@ -265,25 +285,11 @@ static void test_freed_meanwhile(void)
     finish();
 }
 
-static shobj_oid leaves;
-
-static void clear_leaves(void)
-{
-    CHECK_INT(shobj_list_clear(store, leaves), 0);
-}
-
 /* A commit has taken nodes out of use, and is still to give them back, when somebody looks for lost blocks in their slab: they are none. */
 static void test_looked_for_meanwhile(void)
 {
-    enum { MANY = 200 };
-    shobj_value items[MANY];
     begin();
-    for (int i = 0; i < MANY; i++)
-        items[i] = integer(i);
-    leaves = new_list(NULL, 0);
-    CHECK_INT(shobj_list_extend(store, leaves, items, MANY), 0);
-    set(shobj_root(store), 1, object(leaves));
-    struct shm_slab *d = slab_of(part_of(leaves));
+    struct shm_slab *d = make_leaves();
     CHECK(start_until(clear_leaves, 1, "commit.unlocked"));
     atomic_fetch_or(&d->lost, SHM_LOST_BLOCKS); /* as if somebody had died who took from it before */
     for (int i = 0; i < 2; i++)
@@ -357,28 +363,170 @@ static void test_lost_of_a_full_slab(void)
     finish();
 }
 
+static const char *last_point; /* where the child dies that stands now, */
+static uint64_t last_passage;  /* at this passage from now on */
+
 static void stand_and_die(void)
 {
     char c = 0;
     CHECK(write(to_parent[1], &c, 1) == 1);
     CHECK(read(to_child[0], &c, 1) == 1);
-    sho_fault_plan(SHO_FAULT_KILL, 1, "node.written");
+    sho_fault_plan(SHO_FAULT_KILL, last_passage, last_point);
+}
+
+static void until_it_stands(void)
+{
+    char c;
+    CHECK(read(to_parent[0], &c, 1) == 1);
+}
+
+static void let_die(pid_t pid)
+{
+    char c = 0;
+    CHECK(write(to_child[1], &c, 1) == 1);
+    expect_death(pid);
+}
+
+static void reap_one(void)
+{
+    unsigned reaped;
+    CHECK_INT(shobj_reap(store, &reaped), 0);
+    CHECK(reaped > 0); /* two records where there are two mappings */
+}
+
+/* The block that some session names in a word of its slot. */
+static uint64_t named_by_some(size_t word_off)
+{
+    uint64_t off = 0;
+    for (unsigned i = 0; i < sho_region_slot_count(store->region) && off == 0; i++)
+        off = sho_load((const sho_word *)((const char *)sho_region_slot(store->region, i) + word_off));
+    CHECK(off != 0);
+    return off;
+}
+
+static void free_and_die(void)
+{
+    last_point = "block.free";
+    last_passage = 2; /* the first leaf, behind the tree's root */
+    sho_fault_plan_call(stand_and_die, 1, "commit.unlocked");
+    clear_leaves();
+}
+
+static pid_t dying;
+static const struct shm_slab *looked_through;
+
+static void die_meanwhile(void)
+{
+    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
+    let_die(dying);
+    CHECK(slab_of(named_by_some(offsetof(struct shm_slot, freeing))) == looked_through);
+    reap_one();
+    dying = 0;
+}
+
+/* All blocks are on a list that should be on one, after one more collection by each of this thread's sessions. */
+static void expect_nothing_lost(void)
+{
+    collect();
+    collect();
+    audit left = AUDIT(store, 0);
+    CHECK_INT(left.lost + left.lost_owned, 0);
+}
+
+/* Somebody dies who has said of a node that it is free, and has not yet given it back. The slab is not his, so nobody would look. */
+static void test_freed_by_the_dead(void)
+{
+    begin();
+    make_leaves();
+    pid_t pid = start_child(free_and_die);
+    until_it_stands();
+    let_die(pid);
+    reap_one();
+    expect_nothing_lost();
+    finish();
+}
+
+/* The same while somebody else looks for another lost block of that slab: it was not free yet when he looked at it. */
+static void test_freed_by_the_dead_meanwhile(void)
+{
+    begin();
+    struct shm_slab *d = make_leaves();
+    looked_through = d;
+    dying = start_child(free_and_die);
+    until_it_stands();
+    /* As if somebody had died who had taken the first of the list, or the first that was never used. */
+    uint64_t list = sho_load(&d->private_list);
+    CHECK_INT(LIST_HEAD(list), 0);
+    sho_store(&d->private_list, LIST(0, LIST_FRESH(list) + 1, LIST_COUNT(list) - 1));
+    atomic_fetch_or(&d->lost, SHM_LOST_BLOCKS);
+    sho_fault_plan_call(die_meanwhile, 1, "sweep.found");
+    collect();
+    collect();
+    CHECK_INT(dying, 0);
+    expect_nothing_lost();
+    finish();
+}
+
+/* The same while its recoverer has told of it, and not yet forgotten its name. */
+static void test_freed_by_the_dead_and_left_out(void)
+{
+    begin();
+    make_leaves();
+    pid_t pid = start_child(free_and_die);
+    until_it_stands();
+    let_die(pid);
+    CHECK(start_until(reap_one, 1, "recover.settled"));
+    collect();
+    collect();
+    finish_actor();
+    expect_nothing_lost();
+    finish();
+}
+
+static void collect_and_die(void)
+{
+    sho_fault_plan(SHO_FAULT_KILL, 1, "sweep.freed");
+    CHECK_INT(shobj_collect(store, 1), 0);
+}
+
+static void *collect_apart(void *arg)
+{
+    (void)arg;
+    CHECK_INT(shobj_collect(store, 1), 0);
+    shobj_detach(store);
+    shobj_detach(store);
+    return NULL;
+}
+
+/* A sweeper dies in a slab that has an owner; he finds the block when he has used up the others, without any collection of his. */
+static void test_lost_of_an_owner(void)
+{
+    begin();
+    shobj_oid garbage = new_wide_list();
+    const struct shm_slab *d = slab_of(SHM_OID_OFF(garbage));
+    release_all();
+    expect_death(start_child(collect_and_die));
+    reap_one();
+    in_thread(collect_apart);
+    audit left = AUDIT(store, 0);
+    CHECK_INT(left.lost, 0);
+    CHECK_INT(left.lost_owned, 1);
+    unsigned room = block_count_of(SHM_SLAB_CLASS(sho_load(&d->state)));
+    for (unsigned i = 0; i < 2 * room + 2; i++) /* two sessions, if there are two mappings */
+        new_wide_list();
+    CHECK_INT(REMOTE_FLAG(sho_load(&d->remote)), SHM_REMOTE_UNLISTED);
+    CHECK_INT(sho_load(&d->lost), 0);
+    left = audit_heap(store);
+    CHECK_INT(left.lost + left.lost_owned + left.miscounted, 0);
+    finish();
 }
 
 static void take_and_die(void)
 {
+    last_point = "node.written";
+    last_passage = 1;
     sho_fault_plan_call(stand_and_die, 1, "node.taken");
     new_wide_list();
-}
-
-/* What some session is taking. */
-static uint64_t taken_off(void)
-{
-    uint64_t off = 0;
-    for (unsigned i = 0; i < sho_region_slot_count(store->region) && off == 0; i++)
-        off = sho_load(&sho_region_slot(store->region, i)->taking);
-    CHECK(off != 0);
-    return off;
 }
 
 static void sweep_taken(void)
@@ -393,18 +541,14 @@ static void sweep_taken(void)
  * and nothing names it any more. */
 static void test_taken_by_the_dead(void)
 {
-    char c = 0;
     begin();
     pid_t pid = start_child(take_and_die);
-    CHECK(read(to_parent[0], &c, 1) == 1);
+    until_it_stands();
     go_on(5); /* up to SWEEP */
-    CHECK(write(to_child[1], &c, 1) == 1);
-    expect_death(pid);
-    part_off = taken_off();
+    let_die(pid);
+    part_off = named_by_some(offsetof(struct shm_slot, taking));
     CHECK(start_until(sweep_taken, 1, "sweep.judge"));
-    unsigned reaped;
-    CHECK_INT(shobj_reap(store, &reaped), 0);
-    CHECK_INT(reaped, 1);
+    reap_one();
     finish_actor();
     AUDIT(store, 0);
     finish_cycle();
@@ -425,5 +569,9 @@ int main(void)
     test_lost_of_a_full_slab();
     test_looked_for_meanwhile();
     test_taken_by_the_dead();
+    test_freed_by_the_dead();
+    test_freed_by_the_dead_meanwhile();
+    test_freed_by_the_dead_and_left_out();
+    test_lost_of_an_owner();
     return 0;
 }
