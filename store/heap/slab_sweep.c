@@ -12,7 +12,8 @@
  *   4 the slab's claim: still its own, so that the slab has not begun another life and the header was one
  *   5 the collector's word: still sweeping the same cycle. So the taking of the block was over before that ended: its taker's
  *     second look, before the end of 2, saw this cycle and marked the block, or an earlier one, and the block was there
- * Last of all 4 and 5, or the cycle could end between them and the taker's look. Such a block is garbage and will be for ever, and nobody else frees it: what sessions are about to free was marked as a root.
+ * Last of all 4 and 5, or the cycle could end between them and the taker's look. Such a block is garbage and will be for ever, and
+ * nobody else frees it: what sessions are about to free was marked as a root.
  *
  * A node's orec is raised first, so that a committer who has read it in its life can't lock it any more; one that is locked
  * (by a commit on an object that was taken out of use meanwhile) is left for the next cycle.
