@@ -75,6 +75,21 @@ static void mark_all(void)
     sho_helper_fini(&h);
 }
 
+/* G4. A helper stands in the middle of a scan: others scan the whole node. */
+static void test_half_scanned(void)
+{
+    begin();
+    shobj_value items[2] = {object(new_list(NULL, 0)), object(new_list(NULL, 0))};
+    set(shobj_root(store), 1, object(new_list(items, 2)));
+    release_all();
+    go_on(3);
+    CHECK(start_until(mark_all, 2, "gc.shaded")); /* the list, and its first element */
+    finish_cycle();
+    CHECK(is_alive(items[0].oid) && is_alive(items[1].oid));
+    finish_actor();
+    finish();
+}
+
 static void blacken_64(void)
 {
     CHECK(start_until(mark_all, 1, "gc.blackened"));
@@ -199,6 +214,42 @@ static void test_heads_first(void (*meanwhile)(void))
     finish_cycle();
     collect();
     AUDIT(store, 1);
+    finish();
+}
+
+/* ------------------------------------------------------------------------------------------ sweeping */
+
+static void sweep_slab_of_part(void)
+{
+    sho_session *s;
+    sho_sweep_count count = {0};
+    CHECK_INT(sho_session_get(store, &s), 0);
+    (void)sho_slab_sweep(&s->heap, part_off >> SHM_SLAB_SHIFT, sho_load(&store->region->sb->gc), &count);
+}
+
+/* G8. A sweeper has stood still in a slab for so long that the cycle has ended without him. What is taken there afterwards has no mark
+ * of that cycle, and need not have one. */
+static void test_late_sweeper(void)
+{
+    begin();
+    shobj_oid oids[3];
+    uint32_t at[3];
+    at[0] = pin(oids[0] = new_wide_list());
+    release_all();
+    go_on(5); /* up to SWEEP */
+    part_off = SHM_OID_OFF(oids[0]);
+    CHECK(start_until(sweep_slab_of_part, 1, "sweep.claimed"));
+    sho_word *gc = &store->region->sb->gc;
+    sho_store(gc, SHM_GC(SHM_GC_CYCLE(sho_load(gc)), 0, SHM_GC_IDLE)); /* as cycle.c does after a second */
+    for (int i = 1; i < 3; i++) /* one of them in that slab, also if there are two mappings */
+        at[i] = pin(oids[i] = new_wide_list());
+    finish_actor();
+    for (int i = 0; i < 3; i++)
+        CHECK(is_alive(oids[i]));
+    release_all();
+    AUDIT(store, 4);
+    for (int i = 0; i < 3; i++)
+        shobj_unpin(pins, at[i]);
     finish();
 }
 
@@ -529,14 +580,6 @@ static void take_and_die(void)
     new_wide_list();
 }
 
-static void sweep_taken(void)
-{
-    sho_session *s;
-    sho_sweep_count count = {0};
-    CHECK_INT(sho_session_get(store, &s), 0);
-    CHECK_INT(sho_slab_sweep(&s->heap, part_off >> SHM_SLAB_SHIFT, sho_load(&store->region->sb->gc), &count), SHO_SWEPT);
-}
-
 /* G6. A sweeper has seen the header of a block that somebody took before the cycle began, and died with. Then the recoverer frees it,
  * and nothing names it any more. */
 static void test_taken_by_the_dead(void)
@@ -547,7 +590,7 @@ static void test_taken_by_the_dead(void)
     go_on(5); /* up to SWEEP */
     let_die(pid);
     part_off = named_by_some(offsetof(struct shm_slot, taking));
-    CHECK(start_until(sweep_taken, 1, "sweep.judge"));
+    CHECK(start_until(sweep_slab_of_part, 1, "sweep.judge"));
     reap_one();
     finish_actor();
     AUDIT(store, 0);
@@ -559,10 +602,12 @@ int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     test_taken_out();
+    test_half_scanned();
     test_blackened_behind_a_pass();
     test_pinned_behind_a_pass();
     test_heads_first(kill_and_sweep_part);
     test_heads_first(two_kill_and_sweep_part);
+    test_late_sweeper();
     test_taken_before(4);
     test_taken_before(5);
     test_freed_meanwhile();
