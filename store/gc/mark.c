@@ -25,6 +25,7 @@ bool sho_helper_pass(sho_helper *h, void (*visit)(sho_helper *h, uint64_t slab, 
     for (; h->pass_done < h->pass_count; h->pass_done++) {
         if (!sho_helper_goes_on(h))
             return false;
+        (void)sho_fault("gc.visit");
         visit(h, begin + (h->first_slab + h->pass_done) % h->pass_count, arg);
     }
     h->pass_done = 0;

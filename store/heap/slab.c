@@ -412,6 +412,16 @@ bool sho_slab_in_transit(const sho_region *region, uint64_t slab, uint64_t off)
     return owner != 0 && owner <= SHM_SLOT_MAX && sho_load_acquire(&sho_region_slot(region, owner - 1)->taking) == off;
 }
 
+/* Are there any blocks on the private list, which was empty, that somebody's death had left on none? */
+static bool has_found_lost(sho_heap *heap, uint64_t slab)
+{
+    const struct shm_slab *d = sho_region_slab(heap->region, slab);
+    if (SHO_LIKELY((sho_load(&d->lost) & SHM_LOST_BLOCKS) == 0))
+        return false;
+    sho_slab_mend(heap, slab);
+    return LIST_HEAD(sho_load(&d->private_list)) != 0;
+}
+
 /* The slab of a class that is ours has no block on the private list: brings some there, from wherever there are any. */
 static SHO_COLD int refill(sho_heap *heap, unsigned cls)
 {
@@ -430,7 +440,7 @@ static SHO_COLD int refill(sho_heap *heap, unsigned cls)
             sho_store(&d->private_list, LIST(0, LIST_FRESH(list), 0));
         else if (LIST_HEAD(list) != 0 || LIST_FRESH(list) < block_count_of(cls))
             return 0;
-        else if (!drain_remote(d) && let_go(heap, slab))
+        else if (!drain_remote(d) && !has_found_lost(heap, slab) && let_go(heap, slab))
             heap->current[cls] = 0;
     }
 }

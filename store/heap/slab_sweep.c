@@ -12,16 +12,22 @@
  *   4 the slab's claim: still its own, so that the slab has not begun another life and the header was one
  *   5 the collector's word: still sweeping the same cycle. So the taking of the block was over before that ended: its taker's
  *     second look, before the end of 2, saw this cycle and marked the block, or an earlier one, and the block was there
- * Last of all 4 and 5, or the cycle could end between them and the taker's look. Such a block is garbage and will be for ever, and nobody else frees it: what sessions are about to free was marked as a root.
+ * Last of all 4 and 5, or the cycle could end between them and the taker's look. Such a block is garbage and will be for ever, and
+ * nobody else frees it: what sessions are about to free was marked as a root.
  *
  * A node's orec is raised first, so that a committer who has read it in its life can't lock it any more; one that is locked
  * (by a commit on an object that was taken out of use meanwhile) is left for the next cycle.
  *
- * A crash leaves blocks that say free and are on no list. `lost` tells of it, as it does when an owner has died; the next sweep
- * that finds the slab without an owner takes it, collects the blocks that say free, less those on the lists and those that
- * somebody is about to put on them, and adds the rest. It looks at headers, then at `freeing` of all sessions, then at
- * the lists: one that is being freed is still named, or on the list already. For that, a header says FREE no earlier than
- * `freeing` names its block: a node that a commit frees is DYING until then, which may be long, or for its recoverer to end.
+ * A crash leaves blocks that say free and are on no list. `lost` tells of it, as it does when an owner has died, or somebody who
+ * was freeing a block there; the next sweep that finds the slab without an owner takes it, collects the blocks that say free, less
+ * those on the lists and those that somebody is about to put on them, and adds the rest. It looks at headers, then at `freeing` of
+ * all sessions, then at the lists: one that is being freed is still named, or on the list already. For that, a header says FREE no
+ * earlier than `freeing` names its block: a node that a commit frees is DYING until then, which may be long, or for its recoverer
+ * to end. `lost` is cleared before the first look, so that what is lost meanwhile is told again, and set again where one is left out
+ * that may be nobody's soon.
+ *
+ * A slab that has an owner is his to look through, since only he knows his list: when he sweeps it, or has used up all else in it.
+ * Until then what is lost there is missed by nobody: what is free in such a slab is for its owner alone.
  */
 #include "base/error.h"
 #include "heap/mark.h"
@@ -148,18 +154,22 @@ static void sweep_run(sweeper *w, sho_sweep_count *count)
 
 /* ------------------------------------------------------------------------------------------ lost blocks */
 
-/* Is it about to be put on a list? */
-static void leave_out_freeing(sweeper *w, uint8_t *is_free)
+/* Those that are about to be put on a list. True if there are any: if he who frees one dies, it is lost. */
+static bool leave_out_freeing(sweeper *w, uint8_t *is_free)
 {
     unsigned slots = sho_region_slot_count(w->region);
+    bool any = false;
     for (unsigned i = 0; i < slots; i++) {
         uint64_t off = sho_load_acquire(&sho_region_slot(w->region, i)->freeing);
         if (off >> SHM_SLAB_SHIFT == w->slab) {
             unsigned index = block_index_of(w->cls, (uint32_t)(off & (SHM_SLAB_BYTES - 1)));
-            if (index < block_count_of(w->cls))
+            if (index < block_count_of(w->cls) && is_free[index]) {
                 is_free[index] = 0;
+                any = true;
+            }
         }
     }
+    return any;
 }
 
 static bool leave_out_list(sweeper *w, uint8_t *is_free, unsigned head)
@@ -182,24 +192,33 @@ static void add_lost(sweeper *w)
     bool is_node = class_is_node(w->cls);
     uint64_t list = sho_load(&d->private_list);
     unsigned total = block_count_of(w->cls);
+    atomic_fetch_and(&d->lost, ~(uint64_t)SHM_LOST_BLOCKS);
+    (void)sho_fault("sweep.looks");
     for (unsigned i = 0; i < total && i < LIST_FRESH(list); i++) {
         const sho_word *words = (const sho_word *)(w->region->base + block_off(w->slab, w->cls, i));
         is_free[i] = SHM_HEADER_KIND(sho_load_acquire(words + is_node)) == SHM_KIND_FREE;
     }
-    leave_out_freeing(w, is_free);
+    bool any_left = leave_out_freeing(w, is_free);
     if (!leave_out_list(w, is_free, LIST_HEAD(list)) ||
-        !leave_out_list(w, is_free, REMOTE_HEAD(sho_load_acquire(&d->remote))))
-        return; /* damaged: check tells */
+        !leave_out_list(w, is_free, REMOTE_HEAD(sho_load_acquire(&d->remote)))) {
+        atomic_fetch_or(&d->lost, SHM_LOST_BLOCKS); /* damaged: check tells */
+        return;
+    }
     for (unsigned i = 0; i < total; i++) {
         uint64_t off = block_off(w->slab, w->cls, i);
-        if (!is_free[i] || (is_node && !sho_orec_raise(w->region, (struct shm_node *)(w->region->base + off))))
+        if (!is_free[i])
             continue;
+        if (is_node && !sho_orec_raise(w->region, (struct shm_node *)(w->region->base + off))) {
+            any_left = true;
+            continue;
+        }
         list = sho_load(&d->private_list);
         link_set(w->region, w->cls, off, LIST_HEAD(list));
         sho_store_release(&d->private_list, LIST(i + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
         (void)sho_fault("sweep.found");
     }
-    atomic_fetch_and(&d->lost, ~(uint64_t)SHM_LOST_BLOCKS);
+    if (any_left)
+        atomic_fetch_or(&d->lost, SHM_LOST_BLOCKS);
 }
 
 void sho_slab_mend(sho_heap *heap, uint64_t slab)

@@ -7,7 +7,7 @@
  *
  * Freeing what a log names is not atomic with the log, so each record is wiped before its block is freed: a crash in
  * between loses that block to the next collection, and nothing is freed twice. `slot.freeing` names it meanwhile, so that
- * a collection leaves it to us. A node's header says FREE only then (slab_sweep.c looks for lost blocks by that).
+ * a collection leaves it to us, and the recoverer can leave word of it in its slab. A node's header says FREE only then (slab_sweep.c looks for lost blocks by that).
  *
  * Others read a log only to find the base version of a lock (wait.c) and to recover (recover.c). They take nothing in it
  * for granted: the chain is bounded, records are bounded by their segment.

@@ -620,6 +620,7 @@ int sho_op_new(sho_session *s, unsigned kind, unsigned words, sho_view *ret_view
     for (unsigned i = 0; i < word_count; i++)
         sho_store(&node->words[i], 0);
     sho_store_release(&node->header, header);
+    (void)sho_fault("node.written");
     sho_heap_taken(&s->heap, off);
     (void)sho_fault("node.named");
     uint32_t at;

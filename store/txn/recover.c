@@ -87,6 +87,16 @@ static void mark_taking(sho_region *region, struct shm_slot *slot)
     (void)sho_fault("recover.taking");
 }
 
+/* What it was freeing may say that it is free and be on no list: the sweep looks for it (slab_sweep.c). */
+static void tell_freeing(sho_region *region, struct shm_slot *slot)
+{
+    uint64_t off = sho_load_acquire(&slot->freeing);
+    sho_slab_info info;
+    unsigned index;
+    if (off != 0 && sho_slab_find(region, off, &info, &index) == 0 && info.kind != SHM_SLAB_RUN)
+        atomic_fetch_or(&sho_region_slab(region, off >> SHM_SLAB_SHIFT)->lost, SHM_LOST_BLOCKS);
+}
+
 static void recover_slot(sho_region *region, unsigned index)
 {
     struct shm_slot *slot = sho_region_slot(region, index);
@@ -97,6 +107,7 @@ static void recover_slot(sho_region *region, unsigned index)
     bool decided = SHM_PHASE(state) == SHM_COMMITTED;
     (void)sho_fault("recover.slot");
     mark_taking(region, slot);
+    tell_freeing(region, slot);
     if (SHM_PHASE(state) == SHM_SINGLE) {
         decided = single_decided(region, slot, lock);
     } else if (SHM_PHASE(state) == SHM_LOCKING) {

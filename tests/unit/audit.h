@@ -20,7 +20,8 @@ typedef struct audit {
     uint64_t own;        /* of the library: logs, pins, holds */
     uint64_t dangling;   /* references to what is no block in use */
     uint64_t leaked;     /* blocks in use that nothing leads to */
-    uint64_t lost;       /* free ones on no list, of slabs that know of it */
+    uint64_t lost;       /* free ones on no list, of slabs that know of it and have no owner */
+    uint64_t lost_owned; /* the same of slabs that have: he looks for them when nothing else is left there */
     uint64_t miscounted; /* the same where nobody knows of it */
     uint64_t first_leaked, first_dangling;
     unsigned leaked_kind;
@@ -184,10 +185,8 @@ static void audit_slab(audit *a, uint64_t slab)
         return;
     }
     CHECK(used + info.free_count <= info.block_count);
-    if (sho_load(&d->lost) != 0)
-        a->lost += info.block_count - used - info.free_count;
-    else
-        a->miscounted += info.block_count - used - info.free_count;
+    *(sho_load(&d->lost) == 0 ? &a->miscounted : info.owner == 0 ? &a->lost : &a->lost_owned) +=
+        info.block_count - used - info.free_count;
 }
 
 __attribute__((unused)) static audit audit_heap(shobj_store *store)

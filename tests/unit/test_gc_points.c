@@ -5,141 +5,16 @@
  *
  * An argument: how many random points are tried (SHOBJ_SEED draws them).
  */
-#include <semaphore.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "graphs.h"
+#include "stops.h"
 
 static uint64_t random_state;
 
 static unsigned below(unsigned bound)
 {
     return (unsigned)(check_random(&random_state) % bound);
-}
-
-/* ------------------------------------------------------------------------------------------ one who stands still */
-
-static struct {
-    sem_t parked, go;
-    pthread_t thread;
-    void (*fn)(void);
-    bool is_over, was_parked;
-} actor;
-
-static _Thread_local bool is_actor;
-static const char *actor_point;
-
-static void park(void)
-{
-    if (!is_actor) { /* another thread of the library's came first: the next time, then */
-        sho_fault_plan_call(park, 1, actor_point);
-        return;
-    }
-    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
-    actor.was_parked = true;
-    sem_post(&actor.parked);
-    sem_wait(&actor.go);
-}
-
-static void *act(void *arg)
-{
-    (void)arg;
-    is_actor = true;
-    actor.fn();
-    shobj_detach(store);
-    shobj_detach(store);
-    actor.is_over = true;
-    sem_post(&actor.parked);
-    return NULL;
-}
-
-/* Comes back when the thread stands at that point, or has ended without coming to it. */
-static bool start_until(void (*fn)(void), uint64_t passage, const char *point)
-{
-    sem_init(&actor.parked, 0, 0);
-    sem_init(&actor.go, 0, 0);
-    actor.fn = fn;
-    actor_point = point;
-    actor.is_over = actor.was_parked = false;
-    sho_fault_plan_call(park, passage, point);
-    CHECK(pthread_create(&actor.thread, NULL, act, NULL) == 0);
-    sem_wait(&actor.parked);
-    sho_fault_plan(SHO_FAULT_NONE, 0, NULL);
-    return !actor.is_over;
-}
-
-static void finish_actor(void)
-{
-    if (!actor.is_over) {
-        sem_post(&actor.go);
-        sem_wait(&actor.parked);
-    }
-    pthread_join(actor.thread, NULL);
-    CHECK(actor.is_over);
-}
-
-/* ------------------------------------------------------------------------------------------ phase by phase */
-
-/* Moves the collection on by one phase; from IDLE a new one begins. */
-static void one_phase(sho_helper *h)
-{
-    sho_region *region = h->region;
-    h->gc = sho_load_acquire(&region->sb->gc);
-    h->shader = (sho_shader){.region = region, .slot = h->s->slot, .cycle = SHM_GC_CYCLE(h->gc)};
-    h->stack_count = h->scanned_count = 0;
-    h->pass_done = 0;
-    unsigned phase = SHM_GC_PHASE(h->gc);
-    switch (phase) {
-    case SHM_GC_IDLE:
-        sho_cycle_begin(region);
-        return;
-    case SHM_GC_ARM:
-        sho_cycle_arm(h);
-        break;
-    case SHM_GC_ROOTS:
-        sho_cycle_roots(h);
-        break;
-    case SHM_GC_MARK:
-        CHECK(sho_cycle_mark(h));
-        break;
-    case SHM_GC_KILL:
-        CHECK(sho_cycle_kill(h));
-        break;
-    default:
-        sho_cycle_help(h); /* to the end */
-        return;
-    }
-    CHECK(sho_cas(&region->sb->gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, phase + 1)));
-}
-
-static unsigned phases_wanted;
-
-static void *some_phases(void *arg)
-{
-    sho_helper h;
-    (void)arg;
-    CHECK_INT(sho_helper_init(&h, store, NULL), 0);
-    for (unsigned i = 0; i < phases_wanted; i++)
-        one_phase(&h);
-    sho_helper_fini(&h);
-    shobj_detach(store);
-    shobj_detach(store);
-    return NULL;
-}
-
-static void go_on(unsigned phases)
-{
-    pthread_t thread;
-    phases_wanted = phases;
-    CHECK(pthread_create(&thread, NULL, some_phases, NULL) == 0);
-    pthread_join(thread, NULL);
-}
-
-static void finish_cycle(void)
-{
-    while (SHM_GC_PHASE(sho_load(&store->region->sb->gc)) != SHM_GC_IDLE)
-        go_on(1);
 }
 
 /* ------------------------------------------------------------------------------------------ pins by id */
@@ -447,10 +322,18 @@ static bool die(void (*fn)(void), const char *point, uint64_t passage)
     CHECK_INT(shobj_reap(store, &reaped), 0);
     CHECK_INT(shobj_collect(store, 1), 0);
     judge(&ours, true);
-    AUDIT(store, 0);
+    audit left = AUDIT(store, 0);
+    CHECK_INT(left.lost, 0);
+    if (store->twin == NULL) /* else this thread has two sessions, and one of them has collected */
+        CHECK_INT(left.lost_owned, 0);
     CHECK_INT(shobj_list_clear(store, mailbox), 0);
     unset(shobj_root(store), 2);
     shobj_pins_close(ours.pins);
+    shobj_detach(store);
+    shobj_detach(store);
+    CHECK_INT(shobj_collect(store, 1), 0); /* nobody owns a slab */
+    left = AUDIT(store, 0);
+    CHECK_INT(left.lost + left.lost_owned, 0);
     finish();
     return died;
 }
@@ -460,10 +343,10 @@ static void test_deaths(unsigned count)
     static const char *const points[] = {
         "gc.begun",   "gc.armed_slot", "gc.scanned_holds", "gc.scanned_pins", "gc.scanned_slot", "gc.shaded",  "gc.scanned",
         "gc.counted", "gc.blackened",  "gc.passed",        "gc.judge",        "gc.kill",         "gc.killed",  "gc.step",
-        "gc.swept",   "sweep.judge",   "sweep.claim",      "sweep.claimed",   "sweep.freed",     "sweep.done", "pin.stored",
-        "pin.cleared", "block.taken",  "block.free",       "block.freed",     "node.taken",      "box.taken",  "node.named",
-        "run.claimed", "run.shrunk",   "slab.claim",       "slab.popped",     "slab.list",       "log.append", "commit.locked_all",
-        "commit.decided", "commit.freed"};
+        "gc.swept",   "sweep.judge",   "sweep.claim",      "sweep.claimed",   "sweep.freed",     "sweep.done", "sweep.looks",
+        "sweep.found", "pin.stored",   "pin.cleared",      "block.taken",     "block.free",      "block.freed", "node.taken",
+        "node.written", "node.named",  "box.taken",        "run.claimed",     "run.shrunk",      "slab.claim", "slab.popped",
+        "slab.list",  "log.append",    "commit.locked_all", "commit.decided", "commit.freed"};
     unsigned died = 0;
     for (unsigned k = 0; k < sizeof(points) / sizeof(points[0]); k++)
         for (int i = 0; i < 4; i++) {
