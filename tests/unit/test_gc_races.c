@@ -150,6 +150,7 @@ static void test_pinned_behind_a_pass(void)
 /* ------------------------------------------------------------------------------------------ killing */
 
 static uint64_t part_off;
+static shobj_oid condemned;
 
 static void *sweep_part(void *arg)
 {
@@ -211,6 +212,58 @@ static void test_heads_first(void (*meanwhile)(void))
     CHECK_INT(shobj_list_set(store, list, 0, &value), SHOBJ_ESTALE);
     if (actor.was_parked)
         finish_actor();
+    finish_cycle();
+    collect();
+    AUDIT(store, 1);
+    finish();
+}
+
+static void set_first(void)
+{
+    char text[LONG_BYTES];
+    shobj_value value = long_text(text, 'b');
+    CHECK_INT(shobj_list_set(store, condemned, 0, &value), SHOBJ_ESTALE);
+}
+
+static void set_first_in_txn(void)
+{
+    char text[LONG_BYTES];
+    shobj_value value = long_text(text, 'b');
+    CHECK_INT(shobj_txn_begin(store), 0);
+    int rc = shobj_list_set(store, condemned, 0, &value);
+    CHECK(rc == 0 || rc == SHOBJ_ESTALE);
+    CHECK_INT(shobj_txn_commit(store), SHOBJ_ESTALE);
+}
+
+/* C7 in commit.c. A list is condemned, and no helper has come to its head yet, when it is changed by one who knows its id. He would free
+ * what the sweep frees. */
+static void test_condemned_unchanged(void (*change_first)(void))
+{
+    char text[LONG_BYTES];
+    begin();
+    shobj_value value = long_text(text, 'a');
+    condemned = new_list(&value, 1);
+    release_all();
+    go_on(4); /* up to KILL */
+    change_first();
+    finish_cycle();
+    collect();
+    AUDIT(store, 1);
+    finish();
+}
+
+/* The same, by one who has looked at the collector's word before marking was over, and locks afterwards. */
+static void test_condemned_behind_a_look(void)
+{
+    char text[LONG_BYTES];
+    begin();
+    shobj_value value = long_text(text, 'a');
+    condemned = new_list(&value, 1);
+    release_all();
+    go_on(3); /* up to MARK */
+    CHECK(start_until(set_first, 1, "single.before_lock"));
+    go_on(2); /* marked, killed */
+    finish_actor();
     finish_cycle();
     collect();
     AUDIT(store, 1);
@@ -607,6 +660,9 @@ int main(void)
     test_pinned_behind_a_pass();
     test_heads_first(kill_and_sweep_part);
     test_heads_first(two_kill_and_sweep_part);
+    test_condemned_unchanged(set_first);
+    test_condemned_unchanged(set_first_in_txn);
+    test_condemned_behind_a_look();
     test_late_sweeper();
     test_taken_before(4);
     test_taken_before(5);
