@@ -2,12 +2,18 @@
  * get.pml: the end of marking, the end of an object, and ids that nobody has pinned.
  *
  * An object is a head X and an inner node Z, to which only X refers. A holder has X pinned and lets go of it at some time. A
- * getter knows X by its id alone and wants to pin it; a reader reads it by its id alone and pins nothing. Helpers run cycles; each
- * step may be late, until another cycle even. Who dies is one that is late for ever, since nobody waits for anybody here.
+ * getter knows X by its id alone and wants to pin it; a reader reads it by its id alone and pins nothing; a setter by its id alone changes it:
+ * commits, and frees what he has replaced, for which Z stands, too. Helpers run cycles; each step may be late, until another cycle even.
+ * Who dies is one that is late for ever, since nobody waits for anybody here, but for a setter's lock (whoever waits for one
+ * that does not move on takes it away).
+ *
+ * With CHUNK, X is no head but a node that an object refers to, until the holder takes it out without a change of its own; the setter has found
+ * it before. No helper takes it out of use before it is swept.
  *
  *   whole     who has X pinned, by whatever way, finds head and inner node alive, for as long as he keeps the pin
  *   truth     a get of an object that somebody has pinned all the while does not fail; what a reader accepts was the
  *             object's
+ *   once      what the setter frees nobody else frees
  *   finished  nobody waits for anybody (spin reports it as an invalid end state)
  */
 #ifndef HELPERS
@@ -18,6 +24,9 @@
 #endif
 #ifndef READS
 #define READS 0
+#endif
+#ifndef SETS
+#define SETS 0
 #endif
 #ifndef CYCLES
 #define CYCLES 1
@@ -63,6 +72,8 @@ byte version;
 #define HOLDER 0
 #define GETTER 1
 byte pin[2] = NONE;
+bool under_way; /* the setter's state and log say so */
+bool locked;
 #ifdef MUT_COUNTERS
 byte scans[HELPERS];
 #endif
@@ -79,6 +90,14 @@ inline shade(b, c)
     fi
 }
 
+inline blacken(b, c)
+{
+    if
+    :: mark_cycle[b] <= c -> mark_cycle[b] = c; mark_colour[b] = BLACK
+    :: else
+    fi
+}
+
 inline out_of_use(b, h)
 {
     assert(valid == 0);
@@ -87,7 +106,7 @@ inline out_of_use(b, h)
 
 mtype = {
     LOOK, ROOT, SHADE, NEXT, PASS_BEGIN, VISIT, CHILD, COUNT, BLACKEN, PASS_END, ENDING, JUDGE, LOOK_AGAIN, TAKE_OUT, RAISE,
-    JUDGED, SWEEPING, BEGIN, PIN, BUMP, AGAIN, ASK, HEAD, FAILED, HAVE, READ_Z, CHECK, OVER
+    JUDGED, SWEEPING, BEGIN, PIN, BUMP, AGAIN, ASK, HEAD, FAILED, HAVE, READ_Z, CHECK, LOG, LOG_SHADE, TELL, LOCK, UNLOCK, GIVE, OVER
 }
 
 /* Scanning a gray node: shade what it refers to, count up the pass, make it black. */
@@ -135,12 +154,23 @@ proctype helper(byte me)
     :: atomic {
            at == NEXT ->
            i++;
-           at = ROOT;
+           at = (i == NONE -> LOG : ROOT)
+       }
+    /* The log of a commit under way. */
+    :: atomic { at == LOG && under_way -> at = LOG_SHADE }
+    :: atomic {
+           (at == LOG && !under_way) || at == LOG_SHADE ->
+#ifndef MUT_LOG_BLIND
            if
-           :: i == NONE && gc == my -> gc = GC(CYCLE(my), 0, MARK); i = 0; my = 0; at = LOOK
-           :: i == NONE && gc != my -> i = 0; my = 0; at = LOOK
+           :: at == LOG_SHADE -> blacken(Z, CYCLE(my))
            :: else
-           fi
+           fi;
+#endif
+           if
+           :: gc == my -> gc = GC(CYCLE(my), 0, MARK)
+           :: else
+           fi;
+           i = 0; my = 0; at = LOOK
        }
     /* MARK */
     :: atomic {
@@ -228,7 +258,9 @@ proctype helper(byte me)
     /* KILL */
     :: atomic {
            at == JUDGE ->
-#ifdef MUT_SKIP_DYING
+#if defined(CHUNK)
+           at = JUDGED
+#elif defined(MUT_SKIP_DYING)
            at = (header[X] == LIVE && !SURVIVES(X, CYCLE(my)) -> LOOK_AGAIN : JUDGED)
 #else
            at = (header[X] != FREE && !SURVIVES(X, CYCLE(my)) -> LOOK_AGAIN : JUDGED)
@@ -247,7 +279,7 @@ proctype helper(byte me)
            at = RAISE
 #endif
        }
-    :: atomic { at == RAISE -> version++; at = JUDGED }
+    :: atomic { at == RAISE && !locked -> version++; at = JUDGED }
     :: atomic {
            at == JUDGED ->
            if
@@ -263,7 +295,12 @@ proctype helper(byte me)
            :: gc != my -> i = 0; my = 0; at = LOOK
            :: else ->
               if
-              :: header[i] != FREE && !SURVIVES(i, CYCLE(my)) -> out_of_use(i, FREE)
+              :: header[i] != FREE && !SURVIVES(i, CYCLE(my)) && !(i == X && locked) ->
+                 out_of_use(i, FREE);
+                 if
+                 :: i == X -> version++
+                 :: else
+                 fi
               :: else
               fi;
               i++;
@@ -380,6 +417,63 @@ proctype reader(byte reads)
     od
 }
 
+/* A commit: says that it is under way, looks at the collector's word, locks what it has read, stores, unlocks, frees. */
+proctype setter(byte sets)
+{
+    mtype at = BEGIN;
+    short my;
+    byte seen;
+
+    do
+#ifdef CHUNK
+#define FOUND (header[X] == LIVE && pin[HOLDER] == X)
+#else
+#define FOUND (header[X] == LIVE)
+#endif
+    :: atomic { at == BEGIN && (sets == 0 || !FOUND) -> seen = 0; at = OVER }
+    :: atomic { at == BEGIN && sets > 0 && FOUND -> sets--; seen = version; at = TELL }
+    :: atomic { at == TELL -> under_way = true; at = LOOK }
+    :: atomic {
+           at == LOOK ->
+           my = gc;
+           if
+           :: PHASE(my) == IDLE -> my = 0; at = LOCK
+           :: PHASE(my) == ROOTS || PHASE(my) == MARK -> at = SHADE
+           :: else -> at = ASK
+           fi
+       }
+    :: atomic {
+           at == SHADE ->
+#ifndef MUT_SET_NO_SHADE
+           blacken(Z, CYCLE(my));
+#endif
+           at = AGAIN
+       }
+#ifdef MUT_SET_LOOK_ONCE
+    :: atomic { at == AGAIN -> my = 0; at = LOCK }
+#else
+    :: atomic { at == AGAIN -> at = (CYCLE(gc) == CYCLE(my) && PHASE(gc) == PHASE(my) -> LOCK : LOOK); my = 0 }
+#endif
+#ifdef MUT_SET_CONDEMNED
+    :: atomic { at == ASK -> at = AGAIN }
+#else
+    :: atomic { at == ASK -> at = (COLOUR(X, CYCLE(my)) == BLACK -> AGAIN : JUDGED) }
+#endif
+    :: atomic { at == JUDGED -> at = (CYCLE(gc) == CYCLE(my) && PHASE(gc) == PHASE(my) -> FAILED : LOOK); my = 0 }
+    :: atomic {
+           at == LOCK ->
+           if
+           :: version == seen && header[X] != FREE -> locked = true; at = UNLOCK
+           :: else -> at = FAILED
+           fi
+       }
+    :: atomic { at == UNLOCK -> locked = false; version++; at = GIVE }
+    :: atomic { at == GIVE -> assert(header[Z] == LIVE); header[Z] = FREE; under_way = false; sets = 0; seen = 0; at = OVER }
+    :: atomic { at == FAILED -> under_way = false; seen = 0; at = BEGIN }
+    :: at == OVER -> break
+    od
+}
+
 init
 {
     byte i;
@@ -390,6 +484,7 @@ init
         run holder();
         run getter(GETS);
         run reader(READS);
+        run setter(SETS);
         for (i : 0 .. HELPERS - 1) { run helper(i) }
         i = 0
     }
