@@ -116,9 +116,10 @@ static void plan_next(sho_region *region)
     sho_store(&sb->collect_at, sho_growth_bytes(region, live));
 }
 
-static void advance(sho_helper *h, enum shm_gc_phase phase)
+/* True if it was this helper who did. */
+static bool advance(sho_helper *h, enum shm_gc_phase phase)
 {
-    sho_cas(&h->region->sb->gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, phase));
+    return sho_cas(&h->region->sb->gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, phase));
 }
 
 static void sweep_and_end(sho_helper *h)
@@ -159,8 +160,8 @@ static void step(sho_helper *h)
             advance(h, SHM_GC_MARK);
         break;
     case SHM_GC_MARK:
-        if (sho_cycle_mark(h))
-            advance(h, SHM_GC_KILL);
+        if (sho_cycle_mark(h) && advance(h, SHM_GC_KILL))
+            sho_store(&h->region->sb->gc_mark_ended_ns, (uint64_t)sho_now_ns());
         break;
     case SHM_GC_KILL:
         if (sho_cycle_kill(h))
