@@ -190,7 +190,7 @@ void sho_cycle_help(sho_helper *h)
         unsigned phase = SHM_GC_PHASE(h->gc);
         h->gc = sho_load_acquire(&region->sb->gc);
         if (SHM_GC_PHASE(h->gc) != phase || SHM_GC_CYCLE(h->gc) != h->pass_cycle)
-            h->pass_done = h->busy_since_ns = 0;
+            h->pass_done = h->busy_since_ns = h->stack_count = 0;
         h->pass_cycle = SHM_GC_CYCLE(h->gc);
         h->may_pause = false;
         if (SHM_GC_PHASE(h->gc) == SHM_GC_IDLE || SHM_GC_CYCLE(h->gc) != cycle ||
@@ -198,7 +198,9 @@ void sho_cycle_help(sho_helper *h)
             (h->pause_ns != 0 && sho_monotonic_ns() >= h->pause_ns) ||
             (h->assists && SHM_GC_PHASE(h->gc) != SHM_GC_MARK && SHM_GC_PHASE(h->gc) != SHM_GC_SWEEP))
             return;
-        h->stack_count = h->scanned_count = 0;
+        h->scanned_count = 0;
         step(h);
+        if (h->assists)
+            return;
     }
 }

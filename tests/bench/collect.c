@@ -110,6 +110,7 @@ static void build(uint64_t blocks)
     for (uint64_t made = 0, turn = 0; made < blocks; turn++) {
         value = object_value(turn & 1 ? make_tree(DEPTH) : make_ring());
         must(shobj_list_append(store, all, &value), "storing a ring or tree");
+        shobj_release(store, 0); /* or all of it would be roots */
         made += 2 * (turn & 1 ? of_tree : RING);
     }
 }
@@ -322,6 +323,7 @@ static void set_list(unsigned i)
 {
     shobj_value value = object_value(make(NULL, 0));
     set(dicts[3], i, &value);
+    shobj_release(store, 0);
 }
 
 static void prepare_operations(void)
