@@ -68,6 +68,7 @@ static size_t list_figures(const shobj_stat *s, struct figure *ret)
         {"collections", gc->collections, FIGURE_PLAIN},
         {"gc_cycle", gc->cycle, FIGURE_PLAIN},
         {"gc_began_ns", (uint64_t)gc->began_ns, FIGURE_TIME},
+        {"gc_mark_ended_ns", (uint64_t)gc->mark_ended_ns, FIGURE_TIME},
         {"gc_ended_ns", (uint64_t)gc->ended_ns, FIGURE_TIME},
         {"gc_marked", gc->marked, FIGURE_PLAIN},
         {"gc_marked_bytes", gc->marked_bytes, FIGURE_BYTES},

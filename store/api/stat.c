@@ -52,6 +52,7 @@ SHOBJ_API void shobj_gc_get(shobj_store *store, shobj_gc *ret_gc)
         .cycle = SHM_GC_CYCLE(gc),
         .growth = sho_growth_percent(store->region),
         .began_ns = (int64_t)sho_load(&sb->gc_began_ns),
+        .mark_ended_ns = (int64_t)sho_load(&sb->gc_mark_ended_ns),
         .ended_ns = (int64_t)sho_load(&sb->gc_ended_ns),
         .marked = sho_load(&sb->gc_marked),
         .marked_bytes = sho_load(&sb->gc_marked_bytes),

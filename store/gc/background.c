@@ -16,9 +16,11 @@
 
 #define GROWTH_DEFAULT 20u
 #define SLICE_NS 20000000u
-#define ASSIST_LEAST_NS 20000u
-#define ASSIST_NS 400000u /* when it has grown by twice as much as planned */
-#define ASSIST_NS_MAX 1600000u
+#define ASSIST_NS 25000u       /* one operation helps so long; the rest of what is owed is left to the next ones */
+#define OWED_LEAST_NS 20000u   /* for each slab that is taken */
+#define OWED_NS 400000u        /* when it has grown by twice as much as planned */
+#define OWED_NS_MAX 1600000u
+#define OWED_NS_ALL (4u * OWED_NS_MAX)
 #define GROWTH_LEAST_BYTES (2ULL << 20)
 
 struct sho_collector {
@@ -78,7 +80,7 @@ static bool is_due(sho_region *region)
 static void collect(struct sho_collector *c)
 {
     sho_helper h;
-    atomic_store(&c->store->region->wants_collection, false);
+    atomic_fetch_and(&c->store->region->wants_collection, (uint8_t)~SHO_WANTS_LOOK);
     if (!is_due(c->store->region) || sho_helper_init(&h, c->store, &c->stop))
         return;
     h.s->bare = true;
@@ -125,30 +127,48 @@ static struct sho_collector *collector_start(shobj_store *store)
     return c;
 }
 
-/* A cycle is under way, and the heap has grown by more than was planned for. Whoever makes it grow then works for the collection
- * a moment for each slab that he takes, the longer, the more the growth is above the plan. Nobody waits: what is not ready is
- * left to others. */
-static void assist(sho_session *s, uint64_t gc)
+static bool assist_begin(sho_session *s)
+{
+    if (s->helper != NULL)
+        return true;
+    s->helper = calloc(1, sizeof(*s->helper));
+    if (s->helper == NULL || sho_helper_init(s->helper, s->store, NULL)) {
+        sho_helper_free(s->helper);
+        s->helper = NULL;
+        return false;
+    }
+    s->helper->assists = true;
+    return true;
+}
+
+/* A cycle is under way, and the heap has grown by more than was planned for. Whoever makes it grow then owes the collection
+ * a moment for each slab that he takes, the longer, the more the growth is above the plan. It is worked off by this operation and
+ * the next ones of the process, each no longer than ASSIST_NS (README.md, A1). Nobody waits: what is not ready is left to others. */
+static void assist(sho_session *s, uint64_t gc, unsigned wants)
 {
     struct shm_superblock *sb = s->region->sb;
     uint64_t planned = sho_load(&sb->collect_at);
     uint64_t grown = sho_load(&sb->allocated_bytes);
-    if ((SHM_GC_PHASE(gc) != SHM_GC_MARK && SHM_GC_PHASE(gc) != SHM_GC_SWEEP) || grown <= planned || s->depth > 0)
+    /* Relaxed: a debt that two threads take or raise at once may be a moment too long or short. */
+    uint64_t owed = atomic_exchange_explicit(&s->region->owed_ns, 0, memory_order_relaxed);
+    if ((SHM_GC_PHASE(gc) != SHM_GC_MARK && SHM_GC_PHASE(gc) != SHM_GC_SWEEP) || grown <= planned || s->depth > 0 ||
+        !assist_begin(s))
         return;
-    if (s->helper == NULL) {
-        s->helper = calloc(1, sizeof(*s->helper));
-        if (s->helper == NULL || sho_helper_init(s->helper, s->store, NULL)) {
-            sho_helper_free(s->helper);
-            s->helper = NULL;
-            return;
-        }
-        s->helper->assists = true;
+    if (wants & SHO_WANTS_LOOK) {
+        uint64_t over = planned > 0 ? (grown - planned) * OWED_NS / planned : 0;
+        owed += OWED_LEAST_NS + (over < OWED_NS_MAX ? over : OWED_NS_MAX);
+        owed = owed < OWED_NS_ALL ? owed : OWED_NS_ALL;
     }
-    uint64_t over = planned > 0 ? (grown - planned) * ASSIST_NS / planned : 0;
-    s->helper->pause_ns = sho_monotonic_ns() + ASSIST_LEAST_NS + (over < ASSIST_NS_MAX ? over : ASSIST_NS_MAX);
+    uint64_t began = sho_monotonic_ns();
+    s->helper->pause_ns = began + (owed < ASSIST_NS ? owed : ASSIST_NS);
     s->bare = true;
     sho_cycle_help(s->helper);
     s->bare = false;
+    uint64_t paid = sho_monotonic_ns() - began;
+    if (owed > paid) {
+        atomic_fetch_add_explicit(&s->region->owed_ns, owed - paid, memory_order_relaxed);
+        atomic_fetch_or_explicit(&s->region->wants_collection, SHO_WANTS_HELP, memory_order_relaxed);
+    }
 }
 
 void sho_helper_free(sho_helper *helper)
@@ -163,10 +183,12 @@ SHO_COLD void sho_collection_wanted(sho_session *s)
     shobj_store *store = s->store;
     if (s->slot == NULL)
         return;
-    atomic_store_explicit(&s->region->wants_collection, false, memory_order_relaxed);
+    unsigned wants = atomic_exchange_explicit(&s->region->wants_collection, 0, memory_order_relaxed);
     uint64_t gc = sho_gc_word(s);
     if (SHM_GC_PHASE(gc) != SHM_GC_IDLE)
-        assist(s, gc);
+        assist(s, gc, wants);
+    if (!(wants & SHO_WANTS_LOOK))
+        return;
     sho_global_lock();
     if (store->collector == NULL)
         store->collector = collector_start(store);

@@ -116,9 +116,10 @@ static void plan_next(sho_region *region)
     sho_store(&sb->collect_at, sho_growth_bytes(region, live));
 }
 
-static void advance(sho_helper *h, enum shm_gc_phase phase)
+/* True if it was this helper who did. */
+static bool advance(sho_helper *h, enum shm_gc_phase phase)
 {
-    sho_cas(&h->region->sb->gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, phase));
+    return sho_cas(&h->region->sb->gc, h->gc, SHM_GC(SHM_GC_CYCLE(h->gc), 0, phase));
 }
 
 static void sweep_and_end(sho_helper *h)
@@ -159,8 +160,8 @@ static void step(sho_helper *h)
             advance(h, SHM_GC_MARK);
         break;
     case SHM_GC_MARK:
-        if (sho_cycle_mark(h))
-            advance(h, SHM_GC_KILL);
+        if (sho_cycle_mark(h) && advance(h, SHM_GC_KILL))
+            sho_store(&h->region->sb->gc_mark_ended_ns, (uint64_t)sho_now_ns());
         break;
     case SHM_GC_KILL:
         if (sho_cycle_kill(h))
@@ -189,7 +190,7 @@ void sho_cycle_help(sho_helper *h)
         unsigned phase = SHM_GC_PHASE(h->gc);
         h->gc = sho_load_acquire(&region->sb->gc);
         if (SHM_GC_PHASE(h->gc) != phase || SHM_GC_CYCLE(h->gc) != h->pass_cycle)
-            h->pass_done = h->busy_since_ns = 0;
+            h->pass_done = h->busy_since_ns = h->stack_count = 0;
         h->pass_cycle = SHM_GC_CYCLE(h->gc);
         h->may_pause = false;
         if (SHM_GC_PHASE(h->gc) == SHM_GC_IDLE || SHM_GC_CYCLE(h->gc) != cycle ||
@@ -197,7 +198,9 @@ void sho_cycle_help(sho_helper *h)
             (h->pause_ns != 0 && sho_monotonic_ns() >= h->pause_ns) ||
             (h->assists && SHM_GC_PHASE(h->gc) != SHM_GC_MARK && SHM_GC_PHASE(h->gc) != SHM_GC_SWEEP))
             return;
-        h->stack_count = h->scanned_count = 0;
+        h->scanned_count = 0;
         step(h);
+        if (h->assists)
+            return;
     }
 }

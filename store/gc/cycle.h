@@ -21,7 +21,7 @@ typedef struct sho_helper {
     uint32_t scanned_count;
     const _Atomic bool *stop; /* NULL, or true when it is to go home */
     uint64_t pause_ns;        /* CLOCK_MONOTONIC: when it is to come back for a moment; 0: never */
-    bool assists;             /* it has other things to do: passes are for others */
+    bool assists;             /* it is in the middle of an operation: one look at a time, and ending phases is for others */
     bool may_pause;           /* coming back now would not lose a pass */
     uint32_t looks;
     uint32_t pass_cycle;
@@ -44,7 +44,8 @@ SHO_INLINE bool sho_helper_goes_on(sho_helper *h)
 {
     return sho_helper_is_current(h) &&
            (h->stop == NULL || !atomic_load_explicit(h->stop, memory_order_relaxed)) &&
-           (h->pause_ns == 0 || !(h->may_pause || h->assists) || (++h->looks & 63) != 0 || sho_monotonic_ns() < h->pause_ns);
+           (h->pause_ns == 0 || !(h->may_pause || h->assists) || (!h->assists && (++h->looks & 63) != 0) ||
+            sho_monotonic_ns() < h->pause_ns);
 }
 
 /* Calls visit for each slab, once around from the helper's first one, or goes on where it came back for a pause. False if the

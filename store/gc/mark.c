@@ -89,6 +89,7 @@ static void scan(sho_helper *h, sho_block block, uint64_t off)
 static void drain(sho_helper *h)
 {
     uint32_t count = 0;
+    uint32_t look = h->assists ? 16 : 256; /* a power of 2 */
     while (h->stack_count > 0) {
         uint64_t off = h->stack[--h->stack_count];
         sho_block block;
@@ -96,8 +97,8 @@ static void drain(sho_helper *h)
         if (sho_block_find(h->region, off, &block, &header) == 0 && block.is_node &&
             sho_mark_get(h->region, h->shader.cycle, block) == SHO_GRAY)
             scan(h, block, off);
-        if ((++count & 255) == 0 && !sho_helper_goes_on(h))
-            h->stack_count = 0;
+        if ((++count & (look - 1)) == 0 && !sho_helper_goes_on(h))
+            break; /* the rest stays for the next time */
     }
     blacken(h);
 }
@@ -150,15 +151,22 @@ static uint64_t count_scans(const sho_helper *h)
 
 bool sho_cycle_mark(sho_helper *h)
 {
+    bool found = false;
     h->shader.gray = push;
     h->shader.arg = h;
+    h->may_pause = true;
+    drain(h);
+    if (h->assists) {
+        (void)sho_helper_pass(h, mark_slab, &found);
+        return false;
+    }
     for (;;) {
         h->pass_done = 0;
         h->may_pause = false;
         /* From here on whoever takes an object by its id alone counts the pass up, and this one ends nothing. */
         uint64_t gc = sho_load_acquire(&h->region->sb->gc);
-        bool found = false;
         uint64_t before = count_scans(h);
+        found = false;
         if (!sho_helper_goes_on(h) || !sho_helper_pass(h, mark_slab, &found))
             return false;
         (void)sho_fault("gc.passed");
@@ -168,8 +176,6 @@ bool sho_cycle_mark(sho_helper *h)
         }
         h->may_pause = true;
         if (!sho_helper_goes_on(h))
-            return false;
-        if (h->assists)
             return false;
         if (!found) /* others are at it, with nothing that can be seen from outside */
             sho_helper_nap(PAUSE_NS);

@@ -97,7 +97,8 @@ struct shm_superblock {
     sho_word gc_held_slabs;          /* not swept by the last cycle: who had begun stands still */
     sho_word gc_freed_ever;          /* blocks freed in all cycles */
     sho_word gc_freed_ever_bytes;
-    uint64_t end_pad[4];
+    sho_word gc_mark_ended_ns;       /* of the last cycle that has come so far */
+    uint64_t end_pad[3];
 };
 _Static_assert(sizeof(struct shm_superblock) <= SHM_PARTIAL_OFF, "in front of the stacks");
 

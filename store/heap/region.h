@@ -8,6 +8,12 @@
 
 #define SHO_MAX_BYTES_LIMIT (1ULL << 46)
 
+/* What the next operation of this process is to see to (gc/background.c). */
+enum sho_wants {
+    SHO_WANTS_LOOK = 1, /* the allocator has taken over so much that it is time to look; it says `true` */
+    SHO_WANTS_HELP = 2  /* the collection is owed some */
+};
+
 typedef struct sho_region {
     uint8_t *base;
     struct shm_superblock *sb;
@@ -22,7 +28,8 @@ typedef struct sho_region {
     uint8_t uuid[16];
     bool writable;
     bool rare_fences; /* a copy of sb->fences == SHM_FENCES_RARE */
-    _Atomic bool wants_collection; /* the allocator has taken over so much that it is time to look */
+    _Atomic uint8_t wants_collection; /* enum sho_wants, or 0 */
+    _Atomic uint64_t owed_ns; /* how long operations of this process are to help the collection, a moment each */
     int fd;
     dev_t dev;
     ino_t ino;

@@ -220,6 +220,7 @@ typedef struct shobj_gc {
     uint32_t cycle;        /* its number, or that of the last one */
     uint32_t growth;       /* percent of growth that starts the next one; UINT32_MAX: none starts by itself */
     int64_t began_ns;      /* of that cycle, CLOCK_REALTIME; 0: none yet */
+    int64_t mark_ended_ns; /* when the last one that has come so far knew what is alive; 0: none yet */
     int64_t ended_ns;      /* of the last whole one; 0: none yet */
     uint64_t marked;       /* blocks found alive in that cycle; */
     uint64_t marked_bytes; /* as far as it has swept */

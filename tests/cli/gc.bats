@@ -44,7 +44,8 @@ holds()
     (($(figure blocks) == blocks - freed))
     [[ $(figure gc_freed) == "$freed" && $(figure live_bytes) == "$live" ]]
     jq -e '.objects == 5 and .used_bytes == .live_bytes and .collections >= 1 and .gc_phase == "idle"' <<<"$output"
-    jq -e '.gc_marked == .blocks and .gc_began_ns > 0 and .gc_ended_ns >= .gc_began_ns' <<<"$output"
+    jq -e '.gc_marked == .blocks and .gc_began_ns > 0 and .gc_mark_ended_ns >= .gc_began_ns and
+        .gc_ended_ns >= .gc_mark_ended_ns' <<<"$output"
     prints "[{'a': 1}, {'b': (2, [3])}]" shobj get bank:/keep
     exits 0 shobj check bank
 }
