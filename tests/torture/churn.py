@@ -22,7 +22,9 @@ SETTLING = 0.1  # of the time, a minute at most: when that is looked at first
 
 
 def make(rng: random.Random):
-    """A nested value: dicts, lists, tuples, text; 0.2 to 4 KiB."""
+    """A nested value: dicts, lists, tuples, text; 0.2 to 4 KiB, and now and then bytes of 20 to 300 KiB in it."""
+    if rng.random() < 0.01:
+        return {"large": b"l" * rng.randrange(20 << 10, 300 << 10), "beside": make(rng)}
     kind = rng.randrange(4)
     if kind == 0:
         return {
