@@ -204,18 +204,18 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
             ;
         sho_store_release(&heap->slot->listing, 0);
         *ret_slab = popped - 1;
-        count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_classes[cls].bytes);
+        if (sho_classes[cls].span == 1)
+            count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_classes[cls].bytes);
         if (SHO_UNLIKELY(sho_load(&d->lost) & SHM_LOST_BLOCKS))
             sho_slab_mend(heap, *ret_slab);
         return 0;
     }
-    unsigned span = sho_classes[cls].span;
-    int rc = span > 1 ? sho_wide_obtain(heap, cls, ret_slab) : sho_slab_obtain(heap, 1, state, ret_slab);
+    if (sho_classes[cls].span > 1)
+        return sho_wide_obtain(heap, cls, ret_slab);
+    int rc = sho_slab_obtain(heap, 1, state, ret_slab);
     if (rc)
         return rc;
-    count_allocated(region, (uint64_t)span << SHM_SLAB_SHIFT);
-    if (span > 1)
-        return 0;
+    count_allocated(region, SHM_SLAB_BYTES);
     struct shm_slab *d = sho_region_slab(region, *ret_slab);
     (void)sho_fault("slab.claimed");
     if (class_is_node(cls)) {
@@ -289,7 +289,23 @@ SHO_INLINE void mark_taken(sho_heap *heap, unsigned cls, uint64_t slab, unsigned
         mark_new(heap, heap->gc_seen, (sho_block){.slab = slab, .index = index, .is_node = class_is_node(cls)});
 }
 
-/* The collector's word has changed since the block was marked, or the block may be a run, which names its taker until now. */
+/* The wide slab that a block has just been taken from is everybody's again. (If another block was taken in between, for the log, it
+ * remains this session's until the next one is taken from it.) */
+static void let_all_have(sho_heap *heap, uint64_t off)
+{
+    uint64_t slab = heap->wide - 1;
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&sho_region_slab(heap->region, slab)->state));
+    if (cls >= SHO_CLASS_COUNT || (off >> SHM_SLAB_SHIFT) - slab >= sho_classes[cls].span)
+        return;
+    heap->wide = 0;
+    if (heap->current[cls] == slab + 1) {
+        heap->current[cls] = 0;
+        sho_slab_abandon(heap->region, heap->slot, slab);
+    }
+}
+
+/* The collector's word has changed since the block was marked, or the block may be a run or of a wide slab, which names its taker
+ * until now. */
 static SHO_COLD void taken_with_care(sho_heap *heap, uint64_t off, uint64_t gc)
 {
     sho_region *region = heap->region;
@@ -300,6 +316,8 @@ static SHO_COLD void taken_with_care(sho_heap *heap, uint64_t off, uint64_t gc)
     struct shm_slab *d = sho_region_slab(region, off >> SHM_SLAB_SHIFT);
     if (SHM_SLAB_KIND(sho_load(&d->state)) == SHM_SLAB_RUN)
         sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0));
+    if (heap->wide != 0)
+        let_all_have(heap, off);
 }
 
 void sho_heap_taken(sho_heap *heap, uint64_t off)
@@ -317,6 +335,8 @@ bool sho_slab_in_transit(const sho_region *region, uint64_t slab, uint64_t off)
     unsigned owner = SHM_SLAB_OWNER(sho_load_acquire(&sho_region_slab(region, slab)->state));
     return owner != 0 && owner <= SHM_SLOT_MAX && sho_load_acquire(&sho_region_slot(region, owner - 1)->taking) == off;
 }
+
+#define NEVER_SEEN UINT64_MAX /* no word of the collector */
 
 /* The slab of a class that is ours has no block on the private list: brings some there, from wherever there are any. */
 static SHO_COLD int refill(sho_heap *heap, unsigned cls)
@@ -397,6 +417,18 @@ static SHO_COLD int take_run(sho_heap *heap, uint64_t count, uint64_t *ret_off)
     return 0;
 }
 
+/* From a wide slab, which is this session's until sho_heap_taken() only: that is made to see it by the collector's word. */
+static int take_wide(sho_heap *heap, unsigned cls, uint64_t *ret_off)
+{
+    int rc = take(heap, cls, ret_off);
+    if (rc)
+        return rc;
+    count_allocated(heap->region, sho_classes[cls].bytes);
+    heap->wide = heap->current[cls];
+    heap->gc_seen = NEVER_SEEN;
+    return 0;
+}
+
 /* Of a class, or whole slabs if those are no more. Where there is no room for a wide slab any more: of one slab, or whole ones. */
 static SHO_COLD int take_large(sho_heap *heap, uint64_t total, uint64_t *ret_off)
 {
@@ -406,12 +438,16 @@ static SHO_COLD int take_large(sho_heap *heap, uint64_t total, uint64_t *ret_off
         cls++;
     if (cls == SHO_CLASS_COUNT || sho_classes[cls].bytes >= run_slabs << SHM_SLAB_SHIFT)
         return take_run(heap, run_slabs, ret_off);
-    int rc = take(heap, cls, ret_off);
-    if (SHO_LIKELY(rc != SHOBJ_EFULL || sho_classes[cls].span == 1))
+    if (sho_classes[cls].span == 1)
+        return take(heap, cls, ret_off);
+    int rc = take_wide(heap, cls, ret_off);
+    if (SHO_LIKELY(rc != SHOBJ_EFULL))
         return rc;
-    while (cls < SHO_CLASS_COUNT && sho_classes[cls].bytes < SHO_BOX_SLAB_BYTES_MAX)
+    if (total > SHO_BOX_SLAB_BYTES_MAX)
+        return take_run(heap, run_slabs, ret_off);
+    while (sho_classes[cls].bytes < SHO_BOX_SLAB_BYTES_MAX)
         cls++;
-    return total <= SHO_BOX_SLAB_BYTES_MAX ? take(heap, cls, ret_off) : take_run(heap, run_slabs, ret_off);
+    return take(heap, cls, ret_off);
 }
 
 int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
@@ -459,16 +495,6 @@ SHO_INLINE bool is_in_use(const sho_region *region, unsigned cls, unsigned index
            (class_is_node(cls) || SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) != SHM_KIND_FREE);
 }
 
-/* To a slab that is this session's. */
-SHO_INLINE void give_own(sho_heap *heap, struct shm_slab *d, unsigned cls, unsigned index, uint64_t off)
-{
-    uint64_t list = sho_load(&d->private_list);
-    link_set(heap->region, cls, off, LIST_HEAD(list));
-    /* Release: a crash after this store must not leave a list that leads to an unwritten link. */
-    sho_store_release(&d->private_list, LIST(index + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
-    sho_store_release(&heap->slot->freeing, 0);
-}
-
 /* A block of a slab that is not this session's, or behind the first slab of a wide one, or a run, or nonsense. */
 static __attribute__((noinline)) bool give_elsewhere(sho_heap *heap, uint64_t off)
 {
@@ -492,10 +518,6 @@ static __attribute__((noinline)) bool give_elsewhere(sho_heap *heap, uint64_t of
     unsigned index = block_index_in(cls, in_slab);
     if (!is_in_use(region, cls, index, in_slab, off))
         return false;
-    if (heap->current[cls] == slab + 1) {
-        give_own(heap, sho_region_slab(region, slab), cls, index, off);
-        return true;
-    }
     sho_slab_give_chain(region, heap->slot, slab, index + 1, off, 1);
     sho_store_release(&heap->slot->freeing, 0);
     return true;
@@ -515,7 +537,11 @@ bool sho_heap_give(sho_heap *heap, uint64_t off)
     unsigned index = block_index_of(cls, in_slab);
     if (SHO_UNLIKELY(!is_in_use(region, cls, index, in_slab, off)))
         return false;
-    give_own(heap, d, cls, index, off);
+    uint64_t list = sho_load(&d->private_list);
+    link_set(region, cls, off, LIST_HEAD(list));
+    /* Release: a crash after this store must not leave a list that leads to an unwritten link. */
+    sho_store_release(&d->private_list, LIST(index + 1, LIST_FRESH(list), LIST_COUNT(list) + 1));
+    sho_store_release(&heap->slot->freeing, 0);
     return true;
 }
 

@@ -18,6 +18,7 @@ typedef struct sho_heap {
     unsigned owner;        /* slot + 1 */
     struct shm_slot *slot; /* says what is being taken and freed */
     uint64_t gc_seen;      /* the collector's word when the block that is being taken was marked */
+    uint64_t wide;         /* the wide slab + 1 that it is taken from; 0: none */
     uint32_t current[SHO_CLASS_COUNT];
 } sho_heap;
 
