@@ -73,8 +73,8 @@ static void check_blocks(sho_checker *c, uint64_t slab, const sho_slab_info *inf
     }
 }
 
-/* A run or a wide slab has all of its slabs. Of a run that was being given back when its session died the last may be gone: then the
- * next sweep goes on. */
+/* A run or a wide slab has all of its slabs. Of a run that was being given back when its session died the last may be gone:
+ * the next sweep goes on. */
 static void check_span(sho_checker *c, uint64_t slab, const sho_slab_info *info)
 {
     uint64_t end = sho_region_slab_count(c->region);

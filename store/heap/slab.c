@@ -1,8 +1,9 @@
 /*
  * slab.c: the allocator.
  *
- * A slab is 64 KiB of blocks of one class, or several times that (a wide slab: slab_run.c). A session owns at most one slab of each class and takes blocks from it
- * without atomics; a slab it has used up it lets go. Everything about a slab is in its 64-byte descriptor:
+ * A slab is 64 KiB of blocks of one class, or several times that (a wide slab: slab_run.c). A session owns at most one slab of
+ * each class and takes blocks from it without atomics; a slab it has used up it lets go, a wide one after each block.
+ * Everything about a slab is in its 64-byte descriptor:
  *
  *   state         kind, class, owner. Free -> used and used -> free by compare-and-swap: that is the claim.
  *   private_list  one word: head of the owner's free blocks, first never-used block, free blocks in both. Only the
@@ -205,7 +206,8 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
         sho_store_release(&heap->slot->listing, 0);
         *ret_slab = popped - 1;
         if (sho_classes[cls].span == 1)
-            count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_classes[cls].bytes);
+            count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) *
+                                        sho_classes[cls].bytes);
         if (SHO_UNLIKELY(sho_load(&d->lost) & SHM_LOST_BLOCKS))
             sho_slab_mend(heap, *ret_slab);
         return 0;

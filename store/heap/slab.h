@@ -75,7 +75,8 @@ typedef struct sho_slab_info {
 /* ECORRUPT if the descriptor is nonsense. */
 int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info);
 
-/* The slab that holds off as a block start (of a wide slab the first one); the block's index. ECORRUPT if off is no block start in a used slab. */
+/* The slab that holds off as a block start (of a wide slab the first one); the block's index. ECORRUPT if off is no block start
+ * in a used slab. */
 int sho_slab_find(sho_region *region, uint64_t off, sho_slab_info *ret_info, unsigned *ret_index);
 
 /* Of the `count` slabs from `slab` on, a run or a wide slab, the first that is not marked as a tail of it; 0: all are. */

@@ -130,7 +130,7 @@ static int fill_store(uint64_t bytes)
     return block_count - before;
 }
 
-/* A full store holds as many as whole slabs and halves of them would hold, at least; given back, they make room for any other size. */
+/* A full store holds as many as whole slabs and halves of them would, at least; given back, they make room for any other size. */
 static void test_full(void)
 {
     static const uint64_t sizes[] = {23000, 29000, 33000, 45000, 70000, 100000, 160000, 350000, 420000};
