@@ -73,7 +73,9 @@ static void check_blocks(sho_checker *c, uint64_t slab, const sho_slab_info *inf
     }
 }
 
-static void check_run(sho_checker *c, uint64_t slab, const sho_slab_info *info)
+/* A run or a wide slab has all of its slabs. Of a run that was being given back when its session died the last may be gone:
+ * the next sweep goes on. */
+static void check_span(sho_checker *c, uint64_t slab, const sho_slab_info *info)
 {
     uint64_t end = sho_region_slab_count(c->region);
     if (info->run_slabs == 0 || info->run_slabs > end - slab) {
@@ -81,12 +83,50 @@ static void check_run(sho_checker *c, uint64_t slab, const sho_slab_info *info)
                       (unsigned long long)info->run_slabs);
         return;
     }
-    for (uint64_t i = slab + 1; i < slab + info->run_slabs; i++)
-        if (SHM_SLAB_KIND(sho_load_acquire(&sho_region_slab(c->region, i)->state)) != SHM_SLAB_RUN_TAIL)
-            sho_check_say(c, "slab %llu: inside the run of slab %llu, and not marked so", (unsigned long long)i,
-                          (unsigned long long)slab);
+    uint64_t gap = 0;
+    for (int looks = 0; looks < LOOKS; looks++) {
+        sho_slab_info after;
+        gap = sho_run_gap(c->region, slab, info->run_slabs);
+        if (gap == 0 || sho_slab_info_get(c->region, slab, &after) || after.kind != info->kind || after.cls != info->cls ||
+            after.run_slabs != info->run_slabs)
+            return;
+        if (info->kind == SHM_SLAB_RUN && gap == slab + info->run_slabs - 1 &&
+            !sho_check_is_seen(c, slab << SHM_SLAB_SHIFT))
+            return;
+    }
+    sho_check_say(c, "slab %llu: inside the run of slab %llu, and not marked so", (unsigned long long)gap,
+                  (unsigned long long)slab);
     /* Whether a value fits is asked of those that are reachable (check.c): one that was being freed when its session died has
      * given slabs back already. */
+}
+
+/* Has a tail no run or wide slab that it belongs to, nor somebody who is about to make or free one? */
+static bool is_tail_of_none(sho_checker *c, uint64_t slab)
+{
+    const struct shm_slab *d = sho_region_slab(c->region, slab);
+    uint64_t state = sho_load_acquire(&d->state);
+    uint64_t first = sho_load_acquire(&d->run_slabs);
+    unsigned owner = SHM_SLAB_OWNER(state);
+    sho_slab_info info;
+    bool is_of_none;
+    if (first == 0)
+        is_of_none = owner == 0 || owner > sho_region_slot_count(c->region) ||
+                     sho_load_acquire(&sho_region_slot(c->region, owner - 1)->process) == 0;
+    else if (first >= slab || sho_slab_info_get(c->region, first, &info))
+        is_of_none = true;
+    else if (info.kind == SHM_SLAB_RUN)
+        is_of_none = info.owner == 0 && slab - first >= info.run_slabs;
+    else
+        is_of_none = info.kind != SHM_SLAB_BOXES || slab - first >= info.run_slabs;
+    return is_of_none && sho_load_acquire(&d->state) == state && sho_load_acquire(&d->run_slabs) == first;
+}
+
+static void check_tail(sho_checker *c, uint64_t slab)
+{
+    for (int looks = 0; looks < LOOKS; looks++)
+        if (!is_tail_of_none(c, slab))
+            return;
+    sho_check_say(c, "slab %llu: part of a run, and there is none that it belongs to", (unsigned long long)slab);
 }
 
 /* A slab that no live session works on, as long as it stays so. */
@@ -109,8 +149,10 @@ static void check_slab(sho_checker *c, uint64_t slab)
     }
     if (info.kind == SHM_SLAB_META)
         sho_check_say(c, "slab %llu: marked as one of the tables, behind their end", (unsigned long long)slab);
-    if (info.kind == SHM_SLAB_RUN && info.owner == 0)
-        check_run(c, slab, &info);
+    if (info.kind == SHM_SLAB_RUN_TAIL)
+        check_tail(c, slab);
+    if ((info.kind == SHM_SLAB_RUN && info.owner == 0) || (info.kind == SHM_SLAB_BOXES && info.run_slabs > 1))
+        check_span(c, slab, &info);
     if (info.kind != SHM_SLAB_NODES && info.kind != SHM_SLAB_BOXES)
         return;
     check_blocks(c, slab, &info);

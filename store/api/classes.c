@@ -34,7 +34,7 @@ static void count(sho_region *region, uint64_t slab, counted *all)
         return;
     unsigned free_count = info.free_count < info.block_count ? info.free_count : info.block_count;
     unsigned used = info.block_count - free_count;
-    c->slabs += is_run ? info.run_slabs : 1;
+    c->slabs += info.run_slabs;
     c->used += used;
     c->free += free_count;
     c->used_bytes += is_run ? info.run_slabs << SHM_SLAB_SHIFT : (uint64_t)used * info.block_bytes;

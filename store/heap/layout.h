@@ -24,7 +24,7 @@
 #include "base/base.h"
 
 #define SHM_MAGIC 0x316a626f68730a89ULL /* 89 'LF' "shobj1", little-endian */
-#define SHM_LAYOUT_VERSION 3u
+#define SHM_LAYOUT_VERSION 4u
 
 #define SHM_PAGE_BYTES 4096u
 #define SHM_SLAB_SHIFT 16u
@@ -249,8 +249,8 @@ enum shm_slab_kind {
     SHM_SLAB_META = 1, /* superblock, tables, directory */
     SHM_SLAB_NODES = 2,
     SHM_SLAB_BOXES = 3,
-    SHM_SLAB_RUN = 4,    /* the first slab of a large box */
-    SHM_SLAB_RUN_TAIL = 5
+    SHM_SLAB_RUN = 4,     /* the first slab of a large box */
+    SHM_SLAB_RUN_TAIL = 5 /* a further one, or one of a wide slab of boxes */
 };
 
 /* state: kind:8 | class:8 | owner slot + 1:16 | low 32 bits of the owner's attach stamp. */
@@ -273,7 +273,7 @@ struct shm_slab {
     sho_word remote;
     sho_word private_list; /* owner's: head block + 1:16 | never used from:16 | free blocks in both:16 */
     sho_word next;         /* next slab + 1 in the class's partial stack */
-    sho_word run_slabs;    /* of a RUN: its length; of a RUN_TAIL: the run's first slab */
+    sho_word run_slabs;    /* of a RUN or a wide slab: its length; of a RUN_TAIL: the first slab */
     sho_word sweep;        /* cycle << 16 | sweeper's slot + 1; 0 there: swept */
     sho_word lost;         /* enum shm_lost */
     sho_word given;        /* of a free slab: enum shm_given | the last birth of the nodes that it has held << 32 */

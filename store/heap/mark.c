@@ -64,7 +64,7 @@ int sho_block_find(sho_region *region, uint64_t off, sho_block *ret_block, uint6
             sho_region_at(region, off, sizeof(struct shm_box) + SHM_BOX_BYTES_OF(header)) == NULL)
             return SHOBJ_ECORRUPT;
     }
-    *ret_block = (sho_block){.slab = off >> SHM_SLAB_SHIFT, .index = index, .is_node = is_node};
+    *ret_block = (sho_block){.slab = info.slab, .index = index, .is_node = is_node};
     *ret_header = header;
     return 0;
 }

@@ -1,8 +1,9 @@
 /*
  * slab.c: the allocator.
  *
- * A slab is 64 KiB of blocks of one class. A session owns at most one slab of each class and takes blocks from it
- * without atomics; a slab it has used up it lets go. Everything about a slab is in its 64-byte descriptor:
+ * A slab is 64 KiB of blocks of one class, or several times that (a wide slab: slab_run.c). A session owns at most one slab of
+ * each class and takes blocks from it without atomics; a slab it has used up it lets go, a wide one after each block.
+ * Everything about a slab is in its 64-byte descriptor:
  *
  *   state         kind, class, owner. Free -> used and used -> free by compare-and-swap: that is the claim.
  *   private_list  one word: head of the owner's free blocks, first never-used block, free blocks in both. Only the
@@ -15,7 +16,7 @@
  *          claim              used up                first remote free           popped
  *   FREE --------> OWNED ------------------> UNLISTED ----------------> LISTED ----------> OWNED
  *     ^                 owner ends: LISTED                                 |
- *     +-------------- reclaim_empty: a box slab without live blocks -------+
+ *     +--------- reclaim_boxes: a box slab without live blocks ------------+
  *                     (trim.c, while nobody is attached: a slab of nodes too)
  *
  * I1  free blocks of a slab = private_list's count + remote's count, when its owner stands still.
@@ -35,9 +36,11 @@
 #include "heap/slab_inner.h"
 
 /* Block sizes. Node classes: header included, steps of 16 up to 192, then 32. Box classes step by 8 up to 128 bytes, then 8
- * classes a doubling up to 8 KiB, then as many as are needed for at most 12.5% waste within a block, up to a third of a
- * slab; the last one is half a slab. */
-#define CLASS(n) {(n), SHM_SLAB_BYTES / (n), (uint32_t)(((1ULL << 32) + (n) - 1) / (n))}
+ * classes a doubling up to 8 KiB, then as many as are needed for at most 12.5% waste within a block: some that divide one
+ * slab, then those of wide slabs (slab_run.c), with the fewest slabs that are filled to 98% at least. Where as few whole slabs do
+ * as well as a class, there is none: 1, 2, 3... slabs are runs, and so is all above 7, where a slab is an eighth at most. */
+#define SPAN(span, n) {(n), (uint32_t)(((1ULL << 32) + (n) - 1) / (n)), (span) * SHM_SLAB_BYTES / (n), (span)}
+#define CLASS(n) SPAN(1, n)
 #define CLASSES_4(a, b, c, d) CLASS(a), CLASS(b), CLASS(c), CLASS(d)
 #define CLASSES_8(a, b, c, d, e, f, g, h) CLASSES_4(a, b, c, d), CLASSES_4(e, f, g, h)
 const sho_class sho_classes[SHO_CLASS_COUNT] = {
@@ -52,7 +55,12 @@ const sho_class sho_classes[SHO_CLASS_COUNT] = {
     CLASSES_8(1152, 1280, 1408, 1536, 1664, 1792, 1920, 2048),
     CLASSES_8(2304, 2560, 2816, 3072, 3328, 3584, 3840, 4096),
     CLASSES_8(4608, 5120, 5632, 6144, 6656, 7168, 7680, 8192),
-    CLASSES_8(9360, 10696, 12224, 13104, 14976, 16384, 18720, 21392), CLASS(32768)};
+    CLASSES_8(9360, 10696, 12224, 13104, 14976, 16384, 18720, 21392),
+    SPAN(4, 23824), SPAN(2, 26208), SPAN(4, 29120), CLASS(SHO_BOX_SLAB_BYTES_MAX),
+    SPAN(4, 37440), SPAN(5, 40960), SPAN(5, 46800), SPAN(4, 52416), SPAN(7, 57344),       /* to 7/8 of a slab */
+    SPAN(8, 74896), SPAN(5, 81920), SPAN(7, 91744), SPAN(8, 104848), SPAN(7, 114688),     /* 1 1/7 to 1 3/4 */
+    SPAN(9, 147456), SPAN(5, 163840), SPAN(8, 174752), SPAN(10, 218448), SPAN(7, 229376), /* 2 1/4 to 3 1/2 */
+    SPAN(9, 294912), SPAN(11, 360448), SPAN(13, 425984)};                                 /* 4 1/2, 5 1/2, 6 1/2 */
 
 static unsigned node_class(unsigned words)
 {
@@ -73,89 +81,6 @@ SHO_INLINE unsigned box_class(uint64_t bytes)
 
 /* ------------------------------------------------------------------------------------------ slabs */
 
-/* A slab begins a new life: what the collector knows of its earlier one is over. Before anything is written into it, so that a
- * sweeper of the earlier life sees this when it sees that. */
-static void renew(sho_region *region, uint64_t slab)
-{
-    uint32_t cycle = SHM_GC_CYCLE(sho_load_acquire(&region->sb->gc));
-    struct shm_slab *d = sho_region_slab(region, slab);
-    sho_word *marks = sho_region_marks(region, slab);
-    sho_store(&d->lost, 0);
-    sho_store_release(&d->sweep, SWEEP(cycle, 0));
-    for (unsigned i = 0; i < SHM_MARK_WORDS; i++)
-        sho_mark_renew(marks + i, cycle);
-}
-
-/* A free slab's memory is there, again if need be. Doing it twice, or for a slab that another then claims, is harmless. */
-static bool is_backed(sho_region *region, uint64_t slab)
-{
-    sho_word *given = &sho_region_slab(region, slab)->given;
-    if (SHO_LIKELY((sho_load_acquire(given) & SHM_GIVEN_BACK) == 0))
-        return true;
-    if (sho_region_back(region, slab << SHM_SLAB_SHIFT, SHM_SLAB_BYTES))
-        return false;
-    (void)sho_fault("slab.backed");
-    atomic_fetch_and(given, ~(uint64_t)SHM_GIVEN_BACK);
-    return true;
-}
-
-/* Claims `count` neighbouring free slabs below the current end; the first one, or 0. */
-static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_state)
-{
-    uint64_t end = sho_region_slab_count(region);
-    uint64_t begin = region->data_off >> SHM_SLAB_SHIFT;
-    if (end <= begin)
-        return 0; /* damaged: the tables alone are more */
-    uint64_t hint = sho_load(&region->sb->free_scan_hint);
-    if (count > 1 || hint < begin || hint >= end)
-        hint = begin;
-    uint64_t length = 0;
-    for (uint64_t step = 0, i = hint; step < end - begin; step++, i++) {
-        if (i >= end) {
-            i = begin;
-            length = 0; /* a run does not wrap */
-        }
-        if (sho_load(&sho_region_slab(region, i)->state) != 0 || !is_backed(region, i)) {
-            length = 0;
-            continue;
-        }
-        if (++length < count)
-            continue;
-        uint64_t first = i + 1 - count;
-        uint64_t tail = SHM_SLAB_STATE(SHM_SLAB_RUN_TAIL, 0, SHM_SLAB_OWNER(first_state), 0);
-        uint64_t got = 0;
-        while (got < count &&
-               sho_cas(&sho_region_slab(region, first + got)->state, 0, got == 0 ? first_state : tail)) {
-            renew(region, first + got);
-            got++;
-        }
-        if (got == count) {
-            atomic_fetch_sub_explicit(&region->sb->free_slab_hint, count, memory_order_relaxed);
-            if (count == 1)
-                sho_store(&region->sb->free_scan_hint, first + 1);
-            return first;
-        }
-        while (got-- > 0)
-            sho_store_release(&sho_region_slab(region, first + got)->state, 0);
-        length = 0;
-    }
-    return 0;
-}
-
-static void slab_free(sho_region *region, uint64_t slab)
-{
-    struct shm_slab *d = sho_region_slab(region, slab);
-    /* First: from here on its adopter knows that nothing is in it. */
-    sho_store(&d->private_list, 0);
-    (void)sho_fault("slab.emptied");
-    sho_store_release(&d->remote, REMOTE(0, 0, SHM_REMOTE_UNLISTED, REMOTE_TAG(sho_load(&d->remote)) + 1));
-    sho_store(&d->run_slabs, 0);
-    sho_store_release(&d->state, 0);
-    atomic_fetch_add_explicit(&region->sb->free_slab_hint, 1, memory_order_relaxed);
-    if (sho_load(&region->sb->free_scan_hint) > slab)
-        sho_store(&region->sb->free_scan_hint, slab);
-}
-
 /* Takes the next slab off a class's stack: slab + 1, or 0. One that can't stand there is damage, and left out. After *left of them,
  * as many as there are slabs, the stack goes in a ring: it is dropped, and its slabs are lost until a repair. */
 static uint32_t pop_sound(sho_heap *heap, unsigned cls, uint64_t *left)
@@ -164,8 +89,8 @@ static uint32_t pop_sound(sho_heap *heap, unsigned cls, uint64_t *left)
     uint32_t popped;
     for (; *left > 0 && (popped = sho_slab_pop(region, heap->slot, cls)) != 0; (*left)--) {
         uint64_t state = sho_load(&sho_region_slab(region, popped - 1)->state);
-        if (SHO_LIKELY(SHM_SLAB_KIND(state) == (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES) &&
-                       SHM_SLAB_CLASS(state) == cls && SHM_SLAB_OWNER(state) == 0)) {
+        if (SHO_LIKELY(state == slab_state(cls, 0) && sho_slab_has_blocks(region, popped - 1, state) &&
+                       sho_run_gap(region, popped - 1, sho_classes[cls].span) == 0)) {
             (*left)--;
             return popped;
         }
@@ -187,6 +112,15 @@ static void keep_births(sho_region *region, uint64_t slab, unsigned cls)
     sho_store(&sho_region_slab(region, slab)->given, (uint64_t)last << 32);
 }
 
+/* A slab that is the owner's, without a block in use. */
+static void free_empty(sho_region *region, uint64_t slab, unsigned cls, unsigned owner)
+{
+    if (sho_classes[cls].span > 1)
+        sho_wide_release(region, slab, cls, owner);
+    else
+        sho_slab_free(region, slab);
+}
+
 /* Takes every slab of these classes off the stacks that holds no live block, and frees it; the others go back. */
 static bool reclaim(sho_heap *heap, unsigned first_class)
 {
@@ -202,9 +136,9 @@ static bool reclaim(sho_heap *heap, unsigned first_class)
             if (free_count == block_count_of(cls)) {
                 if (class_is_node(cls))
                     keep_births(region, slab - 1, cls);
-                sho_store_release(&d->state, SHM_SLAB_STATE(class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES, cls, heap->owner, 0));
+                sho_store_release(&d->state, slab_state(cls, heap->owner));
                 sho_store_release(&heap->slot->listing, 0);
-                slab_free(region, slab - 1);
+                free_empty(region, slab - 1, cls, heap->owner);
                 any = true;
             } else {
                 sho_slab_keep(region, heap->slot, slab - 1);
@@ -230,7 +164,7 @@ void sho_slab_mend_listed(sho_heap *heap, unsigned cls)
     sho_slab_put_back(region, heap->slot);
 }
 
-static bool reclaim_empty(sho_heap *heap)
+bool sho_slab_reclaim_boxes(sho_heap *heap)
 {
     return reclaim(heap, SHO_NODE_CLASS_COUNT); /* I3 */
 }
@@ -238,35 +172,6 @@ static bool reclaim_empty(sho_heap *heap)
 void sho_slab_reclaim_all(sho_heap *heap)
 {
     reclaim(heap, 0);
-}
-
-/* `count` neighbouring slabs that are ours now; the first one, or EFULL. */
-static int obtain_slabs(sho_heap *heap, uint64_t count, uint64_t first_state, uint64_t *ret_first)
-{
-    sho_region *region = heap->region;
-    if (sho_fault("slab.claim"))
-        return sho_error(SHOBJ_EFULL, "%s is full (injected)", region->path);
-    for (;;) {
-        uint64_t first = 0;
-        int64_t free_hint = (int64_t)sho_load(&region->sb->free_slab_hint);
-        if (free_hint >= (int64_t)count)
-            first = claim_free(region, count, first_state);
-        if (first == 0 && sho_load(&region->sb->empty_slab_hint) > 0 && reclaim_empty(heap))
-            first = claim_free(region, count, first_state);
-        if (first == 0) {
-            uint64_t end = sho_region_slab_count(region);
-            int rc = sho_region_grow(region, end + count);
-            if (rc == 0 && sho_region_slab_count(region) > end)
-                continue;
-            /* No growth. The hints may be wrong: look everywhere once before giving up. */
-            reclaim_empty(heap);
-            first = claim_free(region, count, first_state);
-            if (first == 0)
-                return rc ? rc : SHOBJ_EFULL;
-        }
-        *ret_first = first;
-        return 0;
-    }
 }
 
 #define COLLECT_LEAST (2ULL << 20)
@@ -284,8 +189,7 @@ static void count_allocated(sho_region *region, uint64_t bytes)
 static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
 {
     sho_region *region = heap->region;
-    unsigned kind = class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES;
-    uint64_t state = SHM_SLAB_STATE(kind, cls, heap->owner, 0);
+    uint64_t state = slab_state(cls, heap->owner);
     uint32_t popped;
     uint64_t left = sho_region_slab_count(region);
     while ((popped = pop_sound(heap, cls, &left)) != 0) {
@@ -301,18 +205,22 @@ static int obtain_slab(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
             ;
         sho_store_release(&heap->slot->listing, 0);
         *ret_slab = popped - 1;
-        count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) * sho_classes[cls].bytes);
+        if (sho_classes[cls].span == 1)
+            count_allocated(region, (uint64_t)(REMOTE_COUNT(remote) + LIST_COUNT(sho_load(&d->private_list))) *
+                                        sho_classes[cls].bytes);
         if (SHO_UNLIKELY(sho_load(&d->lost) & SHM_LOST_BLOCKS))
             sho_slab_mend(heap, *ret_slab);
         return 0;
     }
-    int rc = obtain_slabs(heap, 1, state, ret_slab);
+    if (sho_classes[cls].span > 1)
+        return sho_wide_obtain(heap, cls, ret_slab);
+    int rc = sho_slab_obtain(heap, 1, state, ret_slab);
     if (rc)
         return rc;
+    count_allocated(region, SHM_SLAB_BYTES);
     struct shm_slab *d = sho_region_slab(region, *ret_slab);
     (void)sho_fault("slab.claimed");
-    count_allocated(region, SHM_SLAB_BYTES);
-    if (kind == SHM_SLAB_NODES) {
+    if (class_is_node(cls)) {
         /* It may have held boxes: orecs start from 0, and so do headers, but for the births. */
         sho_word *words = (sho_word *)(region->base + (*ret_slab << SHM_SLAB_SHIFT));
         uint32_t birth = SHM_GIVEN_BIRTH(sho_load(&d->given));
@@ -383,17 +291,35 @@ SHO_INLINE void mark_taken(sho_heap *heap, unsigned cls, uint64_t slab, unsigned
         mark_new(heap, heap->gc_seen, (sho_block){.slab = slab, .index = index, .is_node = class_is_node(cls)});
 }
 
-/* The collector's word has changed since the block was marked, or the block may be a run, which names its taker until now. */
+/* The wide slab that a block has just been taken from is everybody's again. (If another block was taken in between, for the log, it
+ * remains this session's until the next one is taken from it.) */
+static void let_all_have(sho_heap *heap, uint64_t off)
+{
+    uint64_t slab = heap->wide - 1;
+    unsigned cls = SHM_SLAB_CLASS(sho_load(&sho_region_slab(heap->region, slab)->state));
+    if (cls >= SHO_CLASS_COUNT || (off >> SHM_SLAB_SHIFT) - slab >= sho_classes[cls].span)
+        return;
+    heap->wide = 0;
+    if (heap->current[cls] == slab + 1) {
+        heap->current[cls] = 0;
+        sho_slab_abandon(heap->region, heap->slot, slab);
+    }
+}
+
+/* The collector's word has changed since the block was marked, or the block may be a run or of a wide slab, which names its taker
+ * until now. */
 static SHO_COLD void taken_with_care(sho_heap *heap, uint64_t off, uint64_t gc)
 {
     sho_region *region = heap->region;
     sho_slab_info info;
     unsigned index;
     if (gc != heap->gc_seen && SHM_GC_PHASE(gc) != SHM_GC_IDLE && sho_slab_find(region, off, &info, &index) == 0)
-        mark_new(heap, gc, (sho_block){.slab = off >> SHM_SLAB_SHIFT, .index = index, .is_node = info.kind == SHM_SLAB_NODES});
+        mark_new(heap, gc, (sho_block){.slab = info.slab, .index = index, .is_node = info.kind == SHM_SLAB_NODES});
     struct shm_slab *d = sho_region_slab(region, off >> SHM_SLAB_SHIFT);
     if (SHM_SLAB_KIND(sho_load(&d->state)) == SHM_SLAB_RUN)
         sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0));
+    if (heap->wide != 0)
+        let_all_have(heap, off);
 }
 
 void sho_heap_taken(sho_heap *heap, uint64_t off)
@@ -421,6 +347,8 @@ static bool has_found_lost(sho_heap *heap, uint64_t slab)
     sho_slab_mend(heap, slab);
     return LIST_HEAD(sho_load(&d->private_list)) != 0;
 }
+
+#define NEVER_SEEN UINT64_MAX /* no word of the collector */
 
 /* The slab of a class that is ours has no block on the private list: brings some there, from wherever there are any. */
 static SHO_COLD int refill(sho_heap *heap, unsigned cls)
@@ -485,21 +413,15 @@ int sho_heap_take_node(sho_heap *heap, unsigned words, uint64_t *ret_off, unsign
     return rc;
 }
 
-static SHO_COLD int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
+static SHO_COLD int take_run(sho_heap *heap, uint64_t count, uint64_t *ret_off)
 {
-    uint64_t count = (bytes + SHM_SLAB_BYTES - 1) >> SHM_SLAB_SHIFT;
     uint64_t first;
     /* As long as it names an owner, the collector leaves it alone. */
-    int rc = obtain_slabs(heap, count, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, heap->owner, 0), &first);
+    int rc = sho_run_obtain(heap, count, &first);
     if (rc)
         return rc;
     *ret_off = first << SHM_SLAB_SHIFT;
     count_allocated(heap->region, count << SHM_SLAB_SHIFT);
-    sho_store((sho_word *)(heap->region->base + *ret_off), SHM_KIND_FREE);
-    for (uint64_t i = 1; i < count; i++)
-        sho_store(&sho_region_slab(heap->region, first + i)->run_slabs, first);
-    (void)sho_fault("run.claimed");
-    sho_store_release(&sho_region_slab(heap->region, first)->run_slabs, count); /* it is whole */
     in_transit(heap, *ret_off);
     heap->gc_seen = sho_load_acquire(&heap->region->sb->gc);
     if (SHM_GC_PHASE(heap->gc_seen) != SHM_GC_IDLE)
@@ -507,12 +429,35 @@ static SHO_COLD int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
     return 0;
 }
 
+/* From a wide slab, which is this session's until sho_heap_taken() only: that is made to see it by the collector's word. */
+static int take_wide(sho_heap *heap, unsigned cls, uint64_t *ret_off)
+{
+    int rc = take(heap, cls, ret_off);
+    if (rc)
+        return rc;
+    count_allocated(heap->region, sho_classes[cls].bytes);
+    heap->wide = heap->current[cls];
+    heap->gc_seen = NEVER_SEEN;
+    return 0;
+}
+
+/* Of a class, or whole slabs if those are no more. Where there is no room for a wide slab any more: of one slab, or whole ones. */
 static SHO_COLD int take_large(sho_heap *heap, uint64_t total, uint64_t *ret_off)
 {
-    if (total > SHO_BOX_SLAB_BYTES_MAX)
-        return take_run(heap, total, ret_off);
+    uint64_t run_slabs = (total + SHM_SLAB_BYTES - 1) >> SHM_SLAB_SHIFT;
     unsigned cls = box_class(BOX_STEPS_BYTES);
-    while (sho_classes[cls].bytes < total)
+    while (cls < SHO_CLASS_COUNT && sho_classes[cls].bytes < total)
+        cls++;
+    if (cls == SHO_CLASS_COUNT || sho_classes[cls].bytes >= run_slabs << SHM_SLAB_SHIFT)
+        return take_run(heap, run_slabs, ret_off);
+    if (sho_classes[cls].span == 1)
+        return take(heap, cls, ret_off);
+    int rc = take_wide(heap, cls, ret_off);
+    if (SHO_LIKELY(rc != SHOBJ_EFULL))
+        return rc;
+    if (total > SHO_BOX_SLAB_BYTES_MAX)
+        return take_run(heap, run_slabs, ret_off);
+    while (sho_classes[cls].bytes < SHO_BOX_SLAB_BYTES_MAX)
         cls++;
     return take(heap, cls, ret_off);
 }
@@ -523,25 +468,6 @@ int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
     if (SHO_UNLIKELY(total > BOX_STEPS_BYTES))
         return take_large(heap, total, ret_off);
     return take(heap, box_class(total), ret_off);
-}
-
-/* From its end, the length after each slab: a crash leaves a run that can be given back again. A slab that is no tail of this
- * run any more is somebody else's. */
-void sho_slab_release_run(sho_region *region, uint64_t slab)
-{
-    struct shm_slab *d = sho_region_slab(region, slab);
-    uint64_t count = sho_load(&d->run_slabs);
-    uint64_t end = sho_region_slab_count(region);
-    if (count > end - slab)
-        count = end - slab;
-    for (uint64_t i = slab + count; i-- > slab + 1;) {
-        struct shm_slab *tail = sho_region_slab(region, i);
-        if (SHM_SLAB_KIND(sho_load(&tail->state)) == SHM_SLAB_RUN_TAIL && sho_load(&tail->run_slabs) == slab)
-            slab_free(region, i);
-        sho_store_release(&d->run_slabs, i - slab);
-        (void)sho_fault("run.shrunk");
-    }
-    slab_free(region, slab);
 }
 
 /* Gives blocks back that are linked already: to who owns the slab, or to all. The slot is that of who does it. */
@@ -574,40 +500,37 @@ void sho_slab_give_chain(sho_region *region, struct shm_slot *slot, uint64_t sla
         sho_store_release(&slot->listing, 0);
 }
 
-/* The index of the block that begins at off, in a slab of cls; UINT32_MAX: none does, or a box there is free already. */
-SHO_INLINE unsigned used_index(const sho_region *region, unsigned cls, uint64_t off)
+/* Is the block of that index the one that begins at off, so far into a slab of cls, and not a box that is free already? */
+SHO_INLINE bool is_in_use(const sho_region *region, unsigned cls, unsigned index, uint64_t in_slab, uint64_t off)
 {
-    uint32_t in_slab = (uint32_t)(off & (SHM_SLAB_BYTES - 1));
-    unsigned index = block_index_of(cls, in_slab);
-    bool is_block = index < block_count_of(cls) && index * sho_classes[cls].bytes == in_slab &&
-                    (class_is_node(cls) || SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) != SHM_KIND_FREE);
-    return is_block ? index : UINT32_MAX;
+    return index < block_count_of(cls) && index * sho_classes[cls].bytes == in_slab &&
+           (class_is_node(cls) || SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) != SHM_KIND_FREE);
 }
 
-/* A block of a slab that is not this session's, or a run, or nonsense. */
+/* A block of a slab that is not this session's, or behind the first slab of a wide one, or a run, or nonsense. */
 static __attribute__((noinline)) bool give_elsewhere(sho_heap *heap, uint64_t off)
 {
     sho_region *region = heap->region;
-    uint64_t slab = off >> SHM_SLAB_SHIFT;
-    if (off < region->data_off || slab >= sho_region_slab_count(region))
+    if (off < region->data_off || off >> SHM_SLAB_SHIFT >= sho_region_slab_count(region))
         return false;
-    uint64_t state = sho_load_acquire(&sho_region_slab(region, slab)->state);
-    unsigned kind = SHM_SLAB_KIND(state);
+    uint64_t state;
+    uint64_t slab = sho_slab_of(region, off, &state);
     unsigned cls = SHM_SLAB_CLASS(state);
-    if (kind == SHM_SLAB_RUN) {
+    if (SHM_SLAB_KIND(state) == SHM_SLAB_RUN) {
         if ((off & (SHM_SLAB_BYTES - 1)) != 0 ||
             SHM_HEADER_KIND(sho_load((sho_word *)(region->base + off))) == SHM_KIND_FREE)
             return false;
-        sho_slab_release_run(region, slab);
-    } else {
-        if ((kind != SHM_SLAB_NODES && kind != SHM_SLAB_BOXES) || cls >= SHO_CLASS_COUNT ||
-            class_is_node(cls) != (kind == SHM_SLAB_NODES))
-            return false;
-        unsigned index = used_index(region, cls, off);
-        if (index == UINT32_MAX)
-            return false;
-        sho_slab_give_chain(region, heap->slot, slab, index + 1, off, 1);
+        sho_slab_release_run(region, slab, heap->owner);
+        sho_store_release(&heap->slot->freeing, 0);
+        return true;
     }
+    if (!sho_slab_has_blocks(region, slab, state))
+        return false;
+    uint64_t in_slab = off - (slab << SHM_SLAB_SHIFT);
+    unsigned index = block_index_in(cls, in_slab);
+    if (!is_in_use(region, cls, index, in_slab, off))
+        return false;
+    sho_slab_give_chain(region, heap->slot, slab, index + 1, off, 1);
     sho_store_release(&heap->slot->freeing, 0);
     return true;
 }
@@ -622,8 +545,9 @@ bool sho_heap_give(sho_heap *heap, uint64_t off)
     unsigned cls = SHM_SLAB_CLASS(sho_load(&d->state));
     if (SHO_UNLIKELY(cls >= SHO_CLASS_COUNT || heap->current[cls] != slab + 1))
         return give_elsewhere(heap, off);
-    unsigned index = used_index(region, cls, off);
-    if (SHO_UNLIKELY(index == UINT32_MAX))
+    uint32_t in_slab = (uint32_t)(off & (SHM_SLAB_BYTES - 1));
+    unsigned index = block_index_of(cls, in_slab);
+    if (SHO_UNLIKELY(!is_in_use(region, cls, index, in_slab, off)))
         return false;
     uint64_t list = sho_load(&d->private_list);
     link_set(region, cls, off, LIST_HEAD(list));
@@ -686,44 +610,31 @@ static void repair_private_list(sho_region *region, uint64_t slab)
     sho_store(&d->private_list, LIST(head, fresh, count + total - fresh));
 }
 
-/* A slab of a run whose taker has died: parts of one that was not whole yet go back, a whole one without a value too. */
-static void adopt_run(sho_region *region, uint64_t slab, uint64_t run_end)
-{
-    struct shm_slab *d = sho_region_slab(region, slab);
-    if (SHM_SLAB_KIND(sho_load(&d->state)) == SHM_SLAB_RUN_TAIL) {
-        if (slab >= run_end)
-            slab_free(region, slab);
-    } else if (sho_load(&d->run_slabs) == 0) {
-        slab_free(region, slab);
-    } else if (SHM_HEADER_KIND(sho_load((sho_word *)(region->base + (slab << SHM_SLAB_SHIFT)))) == SHM_KIND_FREE) {
-        sho_slab_release_run(region, slab);
-    } else {
-        sho_store_release(&d->state, SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0)); /* the sweep decides */
-    }
-}
-
 void sho_slab_adopt(sho_region *region, const bool *is_dead)
 {
     uint64_t end = sho_region_slab_count(region);
-    uint64_t run_end = 0; /* of the last run that was whole */
+    uint64_t run_end = 0; /* of the last run that was whole, or slab of blocks */
     for (uint64_t i = region->data_off >> SHM_SLAB_SHIFT; i < end; i++) {
         struct shm_slab *d = sho_region_slab(region, i);
         uint64_t state = sho_load_acquire(&d->state);
         unsigned owner = SHM_SLAB_OWNER(state);
+        unsigned cls = SHM_SLAB_CLASS(state);
+        bool has_blocks = sho_slab_has_blocks(region, i, state);
         if (SHM_SLAB_KIND(state) == SHM_SLAB_RUN && sho_load_acquire(&d->run_slabs) != 0)
             run_end = i + sho_load(&d->run_slabs);
+        else if (has_blocks)
+            run_end = i + sho_classes[cls].span;
         if (owner == 0 || owner > SHM_SLOT_MAX || !is_dead[owner])
             continue;
         (void)sho_fault("slab.adopt");
         if (SHM_SLAB_KIND(state) == SHM_SLAB_RUN || SHM_SLAB_KIND(state) == SHM_SLAB_RUN_TAIL) {
-            adopt_run(region, i, run_end);
+            sho_run_adopt(region, i, state, run_end);
             continue;
         }
-        if (SHM_SLAB_CLASS(state) >= SHO_CLASS_COUNT ||
-            (SHM_SLAB_KIND(state) != SHM_SLAB_NODES && SHM_SLAB_KIND(state) != SHM_SLAB_BOXES))
+        if (!has_blocks)
             continue;
         if (sho_load(&d->private_list) == 0) {
-            slab_free(region, i); /* it was only just claimed, or about to be freed */
+            free_empty(region, i, cls, owner); /* it was only just claimed, or about to be freed */
             continue;
         }
         repair_private_list(region, i);
@@ -739,7 +650,8 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
     struct shm_slab *d = sho_region_slab(region, slab);
     uint64_t state = sho_load_acquire(&d->state);
     unsigned cls = SHM_SLAB_CLASS(state);
-    *ret_info = (sho_slab_info){.kind = SHM_SLAB_KIND(state), .owner = SHM_SLAB_OWNER(state)};
+    *ret_info = (sho_slab_info){
+        .slab = slab, .kind = SHM_SLAB_KIND(state), .cls = cls, .owner = SHM_SLAB_OWNER(state), .run_slabs = 1};
     switch (ret_info->kind) {
     case SHM_SLAB_FREE:
         ret_info->is_given_back = sho_load(&d->given) & SHM_GIVEN_BACK;
@@ -753,8 +665,9 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
         return 0;
     case SHM_SLAB_NODES:
     case SHM_SLAB_BOXES:
-        if (cls >= SHO_CLASS_COUNT || class_is_node(cls) != (ret_info->kind == SHM_SLAB_NODES))
+        if (!sho_slab_has_blocks(region, slab, state))
             return SHOBJ_ECORRUPT;
+        ret_info->run_slabs = sho_classes[cls].span;
         ret_info->block_bytes = sho_classes[cls].bytes;
         ret_info->block_count = block_count_of(cls);
         ret_info->fresh_from = LIST_FRESH(sho_load(&d->private_list));
@@ -767,18 +680,18 @@ int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info
 
 int sho_slab_find(sho_region *region, uint64_t off, sho_slab_info *ret_info, unsigned *ret_index)
 {
-    uint64_t slab = off >> SHM_SLAB_SHIFT;
-    if (off < region->data_off || slab >= sho_region_slab_count(region) || sho_slab_info_get(region, slab, ret_info))
+    uint64_t state;
+    if (off < region->data_off || off >> SHM_SLAB_SHIFT >= sho_region_slab_count(region) ||
+        sho_slab_info_get(region, sho_slab_of(region, off, &state), ret_info))
         return SHOBJ_ECORRUPT;
-    uint32_t in_slab = (uint32_t)(off & (SHM_SLAB_BYTES - 1));
+    uint64_t in_slab = off - (ret_info->slab << SHM_SLAB_SHIFT);
     if (ret_info->kind == SHM_SLAB_RUN) {
         *ret_index = 0;
         return in_slab == 0 ? 0 : SHOBJ_ECORRUPT;
     }
     if (ret_info->kind != SHM_SLAB_NODES && ret_info->kind != SHM_SLAB_BOXES)
         return SHOBJ_ECORRUPT;
-    unsigned cls = SHM_SLAB_CLASS(sho_load(&sho_region_slab(region, slab)->state));
-    *ret_index = cls < SHO_CLASS_COUNT ? block_index_of(cls, in_slab) : UINT32_MAX;
+    *ret_index = block_index_in(ret_info->cls, in_slab);
     return *ret_index < ret_info->block_count && *ret_index * ret_info->block_bytes == in_slab ? 0 : SHOBJ_ECORRUPT;
 }
 

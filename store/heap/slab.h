@@ -1,5 +1,6 @@
 /*
- * slab.h: blocks of memory: nodes and boxes of size classes out of 64 KiB slabs, large boxes as runs of slabs.
+ * slab.h: blocks of memory: nodes and boxes of size classes out of slabs of 64 KiB or several of them, large boxes as runs of
+ * slabs.
  */
 #ifndef SHO_SLAB_H
 #define SHO_SLAB_H
@@ -7,9 +8,9 @@
 #include "heap/region.h"
 
 #define SHO_NODE_CLASS_COUNT 21u
-#define SHO_BOX_CLASS_COUNT 72u
+#define SHO_BOX_CLASS_COUNT 93u
 #define SHO_CLASS_COUNT (SHO_NODE_CLASS_COUNT + SHO_BOX_CLASS_COUNT) /* node classes first */
-#define SHO_BOX_SLAB_BYTES_MAX 32768u                                 /* larger ones are runs */
+#define SHO_BOX_SLAB_BYTES_MAX 32768u /* the largest class out of one slab; above: wide slabs and runs (slab_run.c) */
 
 /* A session's place in the allocator: the one slab of each class that it owns now (slab + 1, 0: none). */
 typedef struct sho_heap {
@@ -17,6 +18,7 @@ typedef struct sho_heap {
     unsigned owner;        /* slot + 1 */
     struct shm_slot *slot; /* says what is being taken and freed */
     uint64_t gc_seen;      /* the collector's word when the block that is being taken was marked */
+    uint64_t wide;         /* the wide slab + 1 that it is taken from; 0: none */
     uint32_t current[SHO_CLASS_COUNT];
 } sho_heap;
 
@@ -58,21 +60,27 @@ int sho_slab_trim(sho_region *region, uint64_t *ret_bytes);
 
 /* What a slab holds, from its descriptor (counts are exact when its owner stands still). */
 typedef struct sho_slab_info {
+    uint64_t slab;
     unsigned kind; /* enum shm_slab_kind */
+    unsigned cls;
     unsigned block_bytes;
     unsigned block_count;
     unsigned free_count;
     unsigned owner;
     unsigned fresh_from; /* blocks from here on were never used */
-    uint64_t run_slabs;
+    uint64_t run_slabs; /* how many neighbouring slabs it takes */
     bool is_given_back; /* a free one, without memory */
 } sho_slab_info;
 
 /* ECORRUPT if the descriptor is nonsense. */
 int sho_slab_info_get(sho_region *region, uint64_t slab, sho_slab_info *ret_info);
 
-/* The slab that holds off as a block start; the block's index. ECORRUPT if off is no block start in a used slab. */
+/* The slab that holds off as a block start (of a wide slab the first one); the block's index. ECORRUPT if off is no block start
+ * in a used slab. */
 int sho_slab_find(sho_region *region, uint64_t off, sho_slab_info *ret_info, unsigned *ret_index);
+
+/* Of the `count` slabs from `slab` on, a run or a wide slab, the first that is not marked as a tail of it; 0: all are. */
+uint64_t sho_run_gap(const sho_region *region, uint64_t slab, uint64_t count);
 
 /* Sweeps one slab (slab_sweep.c): frees its blocks that the cycle of `gc`, the collector's word, has not marked. */
 enum sho_swept { SHO_SWEPT, SHO_SWEPT_BUSY, SHO_SWEPT_LATE }; /* BUSY: another one is at it; LATE: that cycle is over */

@@ -6,11 +6,13 @@
 
 #include "heap/slab.h"
 
-/* A class: the bytes of its blocks, how many a slab holds, and what makes of an offset in a slab an index. */
+/* A class: the bytes of its blocks, what makes of an offset in a slab an index, how many blocks a slab holds, and how many
+ * neighbouring 64 KiB slabs make one. */
 typedef struct sho_class {
-    uint16_t bytes;
-    uint16_t count;
+    uint32_t bytes;
     uint32_t reciprocal; /* 2^32 / bytes, rounded up: exact for offsets below 2^16, since the error stays below offset / 2^16 */
+    uint16_t count;
+    uint16_t span;
 } sho_class;
 extern const sho_class sho_classes[SHO_CLASS_COUNT];
 
@@ -24,9 +26,32 @@ SHO_INLINE unsigned block_count_of(unsigned cls)
     return sho_classes[cls].count;
 }
 
+/* The same for any offset in a slab, wide or not. */
+SHO_INLINE unsigned block_index_in(unsigned cls, uint64_t off_in_slab)
+{
+    if (SHO_LIKELY(sho_classes[cls].span == 1))
+        return block_index_of(cls, (uint32_t)off_in_slab);
+    return (unsigned)off_in_slab / sho_classes[cls].bytes;
+}
+
 SHO_INLINE bool class_is_node(unsigned cls)
 {
     return cls < SHO_NODE_CLASS_COUNT;
+}
+
+/* What a slab of a class says of itself. */
+SHO_INLINE uint64_t slab_state(unsigned cls, unsigned owner)
+{
+    return SHM_SLAB_STATE(class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES, cls, owner, 0);
+}
+
+/* Does this state tell of a slab of blocks, with all of its span in the file? */
+SHO_INLINE bool sho_slab_has_blocks(sho_region *region, uint64_t slab, uint64_t state)
+{
+    unsigned cls = SHM_SLAB_CLASS(state);
+    if (cls >= SHO_CLASS_COUNT || SHM_SLAB_KIND(state) != (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES))
+        return false;
+    return SHO_LIKELY(sho_classes[cls].span == 1) || sho_classes[cls].span <= sho_region_slab_count(region) - slab;
 }
 
 /* ------------------------------------------------------------------------------------------ packed words */
@@ -99,10 +124,37 @@ void sho_slab_mend(sho_heap *heap, uint64_t slab);
 /* The same for all partial slabs of a class: takes each off its stack, and puts it back. */
 void sho_slab_mend_listed(sho_heap *heap, unsigned cls);
 
-void sho_slab_release_run(sho_region *region, uint64_t slab);
+/* Frees the slabs of all empty slabs of boxes. Were there any? */
+bool sho_slab_reclaim_boxes(sho_heap *heap);
 
 /* A chain of free blocks of one slab, linked already, goes to who owns the slab or to all. */
 void sho_slab_give_chain(sho_region *region, struct shm_slot *slot, uint64_t slab, unsigned head, uint64_t tail_off,
                          unsigned count);
+
+/* ------------------------------------------------------------------------------------------ slab_run.c */
+
+/* Claims `count` neighbouring slabs: the first one with this state, the others as its tails. EFULL. */
+int sho_slab_obtain(sho_heap *heap, uint64_t count, uint64_t first_state, uint64_t *ret_first);
+
+/* Frees a slab that is the caller's. */
+void sho_slab_free(sho_region *region, uint64_t slab);
+
+/* An own run of so many slabs, without a value. EFULL. */
+int sho_run_obtain(sho_heap *heap, uint64_t count, uint64_t *ret_first);
+
+/* Frees the slabs of a run; `owner` (slot + 1) does it, or died doing it. */
+void sho_slab_release_run(sho_region *region, uint64_t slab, unsigned owner);
+
+/* An own wide slab, all of it free. EFULL, also where it would take too much of what is left. */
+int sho_wide_obtain(sho_heap *heap, unsigned cls, uint64_t *ret_slab);
+
+/* Frees the slabs of a wide slab without blocks in use that `owner` owns. */
+void sho_wide_release(sho_region *region, uint64_t slab, unsigned cls, unsigned owner);
+
+/* A RUN or RUN_TAIL whose state names a dead owner; run_end: where the last whole run or wide slab before it ends. */
+void sho_run_adopt(sho_region *region, uint64_t slab, uint64_t state, uint64_t run_end);
+
+/* The slab that has the block at off (below the end), and its state: for a tail of a wide slab the first one. */
+uint64_t sho_slab_of(sho_region *region, uint64_t off, uint64_t *ret_state);
 
 #endif

@@ -102,9 +102,7 @@ static bool is_partial(sho_region *region, uint64_t named)
     if (named == 0 || named > sho_region_slab_count(region) || named <= region->data_off >> SHM_SLAB_SHIFT)
         return false;
     uint64_t state = sho_load_acquire(&sho_region_slab(region, named - 1)->state);
-    unsigned cls = SHM_SLAB_CLASS(state);
-    return SHM_SLAB_OWNER(state) == 0 && cls < SHO_CLASS_COUNT &&
-           SHM_SLAB_KIND(state) == (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES);
+    return SHM_SLAB_OWNER(state) == 0 && sho_slab_has_blocks(region, named - 1, state);
 }
 
 void sho_slab_put_back(sho_region *region, struct shm_slot *slot)
@@ -201,7 +199,7 @@ const char *sho_slab_stack_check(sho_region *region, unsigned cls, uint64_t *ret
             return "the stack of its class goes in a ring";
         struct shm_slab *d = sho_region_slab(region, at - 1);
         uint64_t state = sho_load_acquire(&d->state);
-        if (SHM_SLAB_KIND(state) != (class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES) || SHM_SLAB_CLASS(state) != cls)
+        if (!sho_slab_has_blocks(region, at - 1, state) || SHM_SLAB_CLASS(state) != cls)
             return "on the stack of a class that it is not of";
         if (SHM_SLAB_OWNER(state) != 0 || REMOTE_FLAG(sho_load_acquire(&d->remote)) != SHM_REMOTE_LISTED)
             return "on the stack of its class, and says that it is not";

@@ -142,8 +142,9 @@ static void sweep_run(sweeper *w, sho_sweep_count *count)
     uint64_t off = w->slab << SHM_SLAB_SHIFT;
     uint64_t bytes = sho_load(&d->run_slabs) << SHM_SLAB_SHIFT;
     sho_mark_renew(sho_region_marks(w->region, w->slab), SHM_GC_CYCLE(w->gc));
-    if (SHM_SLAB_OWNER(sho_load_acquire(&d->state)) == 0 && is_garbage(w, (sho_block){.slab = w->slab}, off)) {
-        sho_slab_release_run(w->region, w->slab);
+    if (sho_load_acquire(&d->state) == SHM_SLAB_STATE(SHM_SLAB_RUN, 0, 0, 0) &&
+        is_garbage(w, (sho_block){.slab = w->slab}, off)) {
+        sho_slab_release_run(w->region, w->slab, w->heap->owner);
         count->freed++;
         count->freed_bytes += bytes;
     } else {
@@ -161,8 +162,8 @@ static bool leave_out_freeing(sweeper *w, uint8_t *is_free)
     bool any = false;
     for (unsigned i = 0; i < slots; i++) {
         uint64_t off = sho_load_acquire(&sho_region_slot(w->region, i)->freeing);
-        if (off >> SHM_SLAB_SHIFT == w->slab) {
-            unsigned index = block_index_of(w->cls, (uint32_t)(off & (SHM_SLAB_BYTES - 1)));
+        if ((off >> SHM_SLAB_SHIFT) - w->slab < sho_classes[w->cls].span) {
+            unsigned index = block_index_in(w->cls, off - (w->slab << SHM_SLAB_SHIFT));
             if (index < block_count_of(w->cls) && is_free[index]) {
                 is_free[index] = 0;
                 any = true;
@@ -247,8 +248,8 @@ static void mend_unlisted(sweeper *w)
         add_lost(w); /* our own already */
         return;
     }
-    if (REMOTE_FLAG(remote) != SHM_REMOTE_UNLISTED || SHM_SLAB_OWNER(state) != 0)
-        return;
+    if (REMOTE_FLAG(remote) != SHM_REMOTE_UNLISTED || state != slab_state(w->cls, 0))
+        return; /* or it has been freed meanwhile */
     sho_store(&w->heap->slot->listing, w->slab + 1); /* released by the swap */
     if (sho_cas(&d->remote, remote,
                 REMOTE(REMOTE_HEAD(remote), REMOTE_COUNT(remote), SHM_REMOTE_OWNED, REMOTE_TAG(remote) + 1))) {
@@ -316,12 +317,10 @@ enum sho_swept sho_slab_sweep(sho_heap *heap, uint64_t slab, uint64_t gc, sho_sw
     (void)sho_fault("sweep.claimed");
     uint64_t state = sho_load_acquire(&d->state);
     w.cls = SHM_SLAB_CLASS(state);
-    unsigned kind = SHM_SLAB_KIND(state);
-    if ((kind == SHM_SLAB_NODES || kind == SHM_SLAB_BOXES) && w.cls < SHO_CLASS_COUNT &&
-        class_is_node(w.cls) == (kind == SHM_SLAB_NODES)) {
+    if (sho_slab_has_blocks(region, slab, state)) {
         sweep_blocks(&w, count);
         mend(&w);
-    } else if (kind == SHM_SLAB_RUN) {
+    } else if (SHM_SLAB_KIND(state) == SHM_SLAB_RUN) {
         w.cls = SHO_CLASS_COUNT;
         sweep_run(&w, count);
     }

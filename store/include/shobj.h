@@ -414,7 +414,7 @@ SHOBJ_API void shobj_gc_get(shobj_store *store, shobj_gc *ret_gc);
 /* One size of blocks. */
 typedef struct shobj_class {
     bool is_node;         /* parts of objects; else immutable values */
-    uint64_t block_bytes; /* 0: values of more than 32 KiB, each a run of slabs of its own */
+    uint64_t block_bytes; /* 0: values of more than 56 KiB that have a run of whole slabs each */
     uint64_t slabs;       /* in use for them */
     uint64_t used, free;  /* blocks */
     uint64_t used_bytes, free_bytes;

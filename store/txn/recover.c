@@ -78,10 +78,11 @@ static void mark_taking(sho_region *region, struct shm_slot *slot)
 {
     uint64_t off = sho_load(&slot->taking);
     uint64_t gc = sho_load_acquire(&region->sb->gc);
-    sho_block block = {.slab = off >> SHM_SLAB_SHIFT};
+    sho_block block = {0};
     sho_slab_info info;
     if (off == 0 || SHM_GC_PHASE(gc) == SHM_GC_IDLE || sho_slab_find(region, off, &info, &block.index))
         return;
+    block.slab = info.slab;
     block.is_node = info.kind == SHM_SLAB_NODES;
     sho_mark_raise(region, SHM_GC_CYCLE(gc), block, SHO_BLACK);
     (void)sho_fault("recover.taking");
@@ -94,7 +95,7 @@ static void tell_freeing(sho_region *region, struct shm_slot *slot)
     sho_slab_info info;
     unsigned index;
     if (off != 0 && sho_slab_find(region, off, &info, &index) == 0 && info.kind != SHM_SLAB_RUN)
-        atomic_fetch_or(&sho_region_slab(region, off >> SHM_SLAB_SHIFT)->lost, SHM_LOST_BLOCKS);
+        atomic_fetch_or(&sho_region_slab(region, info.slab)->lost, SHM_LOST_BLOCKS);
 }
 
 static void recover_slot(sho_region *region, unsigned index)

@@ -144,13 +144,15 @@ holds()
 @test "stat --classes tells what each size of blocks takes" {
     exits 0 shobj create bank
     exits 0 shobj set bank:/text "'$(printf 'x%.0s' {1..1000})'"
-    exits 0 shobj set bank:/long "'$(printf 'y%.0s' {1..70000})'"
+    exits 0 shobj set bank:/wide "'$(printf 'y%.0s' {1..70000})'"
+    exits 0 shobj set bank:/long "'$(printf 'z%.0s' {1..130000})'"
     exits 0 shobj stat --json --classes bank
     jq -e '.classes | map(.kind) | index("node") == 0 and (index("box") != null) and .[-1] == "run"' <<<"$output"
     jq -e '([.classes[].used_bytes] | add) == .used_bytes and ([.classes[].used] | add) == .blocks' <<<"$output"
     jq -e '([.classes[].slabs] | add) == .slabs' <<<"$output"
     jq -e '.classes | map(select(.kind == "run")) | .[0].used == 1 and .[0].slabs == 2 and .[0].occupancy == 1' <<<"$output"
-    jq -e '.classes | map(select(.kind == "box" and .used == 1 and .block_bytes >= 1000)) | length == 1' <<<"$output"
+    jq -e '.classes | map(select(.kind == "box" and .used == 1 and .block_bytes >= 1000)) | length == 2' <<<"$output"
+    jq -e '.classes | map(select(.block_bytes >= 70000)) | length == 1 and .[0].used == 1 and .[0].slabs > 1' <<<"$output"
     jq -e '.fragmentation > 0 and .fragmentation < 1' <<<"$output"
     exits 0 shobj stat --classes bank
     [[ $output == *$'\nrun\t0\t2\t1\t0\t100.0%'* && $output == *$'\nfragmentation\t'*% ]]

@@ -222,7 +222,7 @@ static void make_nested(shobj_store *store)
     }
 }
 
-/* Values from 1 KiB to several slabs, some of them freed again. */
+/* Values from 1 KiB to several slabs, some of them freed again; of some sizes more than one, so that they share wide slabs. */
 static void make_big(shobj_store *store)
 {
     shobj_oid root = shobj_root(store);
@@ -233,6 +233,9 @@ static void make_big(shobj_store *store)
     for (size_t size = 1000; size <= sizeof(bytes); size += size / 2, number++)
         put(store, root, of_int(number),
             (shobj_value){.type = number % 2 ? SHOBJ_STR : SHOBJ_BYTES, .data = bytes, .count = size});
+    static const size_t shared[] = {26000, 40000, 70000, 160000};
+    for (unsigned i = 0; i < 4 * sizeof(shared) / sizeof(shared[0]); i++, number++)
+        put(store, root, of_int(number), (shobj_value){.type = SHOBJ_BYTES, .data = bytes, .count = shared[i % 4]});
     for (unsigned i = 0; i < number; i += 3)
         put(store, root, of_int(i), of_int(0));
 }

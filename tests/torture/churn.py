@@ -6,7 +6,7 @@ itself: after a while the file must not be larger than half as much again as wha
 that collect do not get their share of the processor). In the end all is removed; after one collection nothing may be left
 but the root, and the store must be sound.
 
-    churn.py [--seconds S] [--live MIB] [--workers N] [--limit RATIO] [--seed SEED]
+    churn.py [--seconds S] [--live MIB] [--workers N] [--large SHARE] [--limit RATIO] [--seed SEED]
 """
 
 import argparse
@@ -21,8 +21,10 @@ import shobj
 SETTLING = 0.1  # of the time, a minute at most: when that is looked at first
 
 
-def make(rng: random.Random):
-    """A nested value: dicts, lists, tuples, text; 0.2 to 4 KiB."""
+def make(rng: random.Random, large: float):
+    """A nested value: dicts, lists, tuples, text; 0.2 to 4 KiB, or with bytes of 20 to 300 KiB in it."""
+    if rng.random() < large:
+        return {"large": b"l" * rng.randrange(20 << 10, 300 << 10), "beside": make(rng, 0)}
     kind = rng.randrange(4)
     if kind == 0:
         return {
@@ -37,7 +39,7 @@ def make(rng: random.Random):
     return {"outer": [{"deep": {"deeper": ["w" * rng.randrange(100, 300)]}}], "blob": b"b" * rng.randrange(200)}
 
 
-def work(path: str, entries: int, seed: int) -> None:
+def work(path: str, entries: int, large: float, seed: int) -> None:
     """Replaces, deletes, creates, and ties knots, for ever."""
     rng = random.Random(seed)
     store = shobj.open_store(path, "w")
@@ -46,10 +48,10 @@ def work(path: str, entries: int, seed: int) -> None:
         key = rng.randrange(entries)
         choice = rng.random()
         if choice < 0.85:
-            data[key] = make(rng)
+            data[key] = make(rng, large)
         elif choice < 0.9:
             data.pop(key, None)
-            data[key] = make(rng)
+            data[key] = make(rng, large)
         else:
             value = data.get(key)
             if isinstance(value, shobj.Dict):
@@ -59,8 +61,8 @@ def work(path: str, entries: int, seed: int) -> None:
 
 
 class Worker:
-    def __init__(self, path: str, entries: int, seed: int) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, "--worker", path, str(entries), str(seed)])
+    def __init__(self, path: str, entries: int, large: float, seed: int) -> None:
+        self.process = subprocess.Popen([sys.executable, __file__, "--worker", path, str(entries), str(large), str(seed)])
 
     def kill(self) -> None:
         assert self.process.poll() is None, f"a worker ended by itself with {self.process.returncode}"
@@ -68,12 +70,12 @@ class Worker:
         self.process.wait()
 
 
-def fill(store, rng: random.Random, live_bytes: int) -> int:
+def fill(store, rng: random.Random, live_bytes: int, large: float) -> int:
     data = store.root["data"]
     count = 0
     while store.stat()["used_bytes"] < live_bytes:
         for _ in range(1000):
-            data[count] = make(rng)
+            data[count] = make(rng, large)
             count += 1
     return count
 
@@ -83,6 +85,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--live", type=int, default=200, help="MiB")
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--large", type=float, default=0.0, help="share of values with bytes of 20 to 300 KiB; they need more room")
     parser.add_argument("--limit", type=float, default=1.5, help="file bytes to live bytes")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     options = parser.parse_args()
@@ -95,9 +98,9 @@ def main() -> int:
     try:
         with shobj.open_store(path, "x", max_size=8 * (options.live << 20) + (64 << 20)) as store:
             store.root["data"] = {}
-            entries = fill(store, rng, options.live << 20)
+            entries = fill(store, rng, options.live << 20, options.large)
             live = store.stat()["used_bytes"]
-            workers = [Worker(path, entries, rng.randrange(1 << 30)) for _ in range(options.workers)]
+            workers = [Worker(path, entries, options.large, rng.randrange(1 << 30)) for _ in range(options.workers)]
             began = told = time.monotonic()
             settled = began + min(60.0, options.seconds * SETTLING)
             while (now := time.monotonic()) < began + options.seconds:
@@ -105,7 +108,7 @@ def main() -> int:
                 victim = rng.randrange(len(workers))
                 workers[victim].kill()
                 kills += 1
-                workers[victim] = Worker(path, entries, rng.randrange(1 << 30))
+                workers[victim] = Worker(path, entries, options.large, rng.randrange(1 << 30))
                 stat = store.stat()
                 ratio = stat["file_bytes"] / live
                 if now > settled:
@@ -137,11 +140,11 @@ def main() -> int:
     )
     failed = worst > options.limit or left != 1 or problems or collections == 0
     if failed:
-        print(f"failed; again: {sys.argv[0]} --seed {options.seed} --seconds {options.seconds} --live {options.live} --limit {options.limit}")
+        print(f"failed; again: {sys.argv[0]} --seed {options.seed} --seconds {options.seconds} --live {options.live} --large {options.large} --limit {options.limit}")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5 and sys.argv[1] == "--worker":
-        work(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    if len(sys.argv) == 6 and sys.argv[1] == "--worker":
+        work(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))
     sys.exit(main())

@@ -244,6 +244,8 @@ STEPS: list[tuple[bool, Callable[[dict], object]]] = [
     (False, lambda root: root["list"].clear()),
     (False, lambda root: root["large"].clear()),
     (False, lambda root: root.__setitem__("end", b"\0" * 5000)),
+    (False, lambda root: root.__setitem__("wide", tuple(bytes([n]) * 160_000 for n in range(3)))),
+    (False, lambda root: root.__setitem__("wide", bytes(30_000))),
     (False, lambda root: root.__setitem__("growth", b"\1" * (3 << 20))),
     (False, lambda root: root.pop("growth")),
     (False, lambda root: root.__setitem__("many", ["a block of some size" * 150] * 60)),
@@ -728,7 +730,7 @@ def take_and_put(root: dict) -> None:
 
 
 def large(root: dict) -> None:
-    root["large"] = [b"x" * 40000, ("y" * 90000, [1, 2, 3])]
+    root["large"] = [b"x" * 40000, ("y" * 90000, [1, 2, 3]), b"z" * 70000, b"a run" * 24000]
 
 
 COLLECT = None  # in place of a step: a collection
