@@ -99,10 +99,19 @@ static bool is_backed(sho_region *region, uint64_t slab)
     return true;
 }
 
-/* Claims `count` neighbouring free slabs below the current end; the first one, or 0. */
-static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_state)
+/* Who is not to have any of the reserve ends in front of it. */
+static uint64_t slab_limit(const sho_heap *heap)
 {
-    uint64_t end = sho_region_slab_count(region);
+    uint64_t max = heap->region->max_bytes >> SHM_SLAB_SHIFT;
+    return heap->may_reserve ? max : max - sho_slab_reserve(heap->region);
+}
+
+/* Claims `count` neighbouring free slabs below the current end, and below the reserve unless that is meant; the first one, or 0. */
+static uint64_t claim_free(sho_heap *heap, uint64_t count, uint64_t first_state)
+{
+    sho_region *region = heap->region;
+    uint64_t end = sho_region_slab_count(region), limit = slab_limit(heap);
+    end = end < limit ? end : limit;
     uint64_t begin = region->data_off >> SHM_SLAB_SHIFT;
     if (end <= begin)
         return 0; /* damaged: the tables alone are more */
@@ -250,17 +259,18 @@ static int obtain_slabs(sho_heap *heap, uint64_t count, uint64_t first_state, ui
         uint64_t first = 0;
         int64_t free_hint = (int64_t)sho_load(&region->sb->free_slab_hint);
         if (free_hint >= (int64_t)count)
-            first = claim_free(region, count, first_state);
+            first = claim_free(heap, count, first_state);
         if (first == 0 && sho_load(&region->sb->empty_slab_hint) > 0 && reclaim_empty(heap))
-            first = claim_free(region, count, first_state);
+            first = claim_free(heap, count, first_state);
         if (first == 0) {
             uint64_t end = sho_region_slab_count(region);
-            int rc = sho_region_grow(region, end + count);
+            bool fits = end + count <= slab_limit(heap);
+            int rc = sho_region_grow(region, fits ? end + count : UINT64_MAX);
             if (rc == 0 && sho_region_slab_count(region) > end)
                 continue;
             /* No growth. The hints may be wrong: look everywhere once before giving up. */
             reclaim_empty(heap);
-            first = claim_free(region, count, first_state);
+            first = claim_free(heap, count, first_state);
             if (first == 0)
                 return rc ? rc : SHOBJ_EFULL;
         }
@@ -495,6 +505,14 @@ static SHO_COLD int take_run(sho_heap *heap, uint64_t bytes, uint64_t *ret_off)
     if (SHM_GC_PHASE(heap->gc_seen) != SHM_GC_IDLE)
         mark_new(heap, heap->gc_seen, (sho_block){.slab = first});
     return 0;
+}
+
+int sho_heap_take_reserved(sho_heap *heap, uint64_t *ret_off)
+{
+    heap->may_reserve = true;
+    int rc = take_run(heap, SHM_SLAB_BYTES, ret_off);
+    heap->may_reserve = false;
+    return rc;
 }
 
 static SHO_COLD int take_large(sho_heap *heap, uint64_t total, uint64_t *ret_off)

@@ -805,6 +805,8 @@ static void keep_reads(sho_session *s)
 static void end_single(sho_session *s)
 {
     sho_entries_reset(s);
+    if (SHO_UNLIKELY(s->log_reserved))
+        sho_log_reset(s);
     if (SHO_LIKELY(s->o.restarts == 0) || s->slot == NULL)
         return;
     if (s->token != 0)

@@ -275,7 +275,8 @@ SHO_INLINE void sho_op_begin(sho_session *s)
 SHO_INLINE bool sho_op_again(sho_session *s, int *rc)
 {
     sho_op_state *o = (sho_op_state *)s;
-    if (SHO_UNLIKELY(o->tracked || o->restarts != 0 || *rc == SHO_RESTART || sho_op_check(s)))
+    bool again = *rc != 0 && (*rc == SHO_RESTART || *rc == SHOBJ_EFULL);
+    if (SHO_UNLIKELY(o->tracked || o->restarts != 0 || again || sho_op_check(s)))
         return sho_op_again_slow(s, rc);
     o->entry_count = 0;
     return false;

@@ -312,7 +312,8 @@ static int shut_body(sho_session *s, struct shutting *sh)
             return rc;
         if (sho_view_word(&chunk, SHO_DICT_CHUNK_LIMIT) <= limit)
             return sho_dict_damaged(&chunk, "a chunk out of order");
-        if ((++steps & (steps - 1)) == 0 && (rc = sho_op_check(s)))
+        steps++;
+        if ((steps & (steps - 1)) == 0 && (rc = sho_op_check(s)))
             return rc;
     }
     if ((rc = sho_op_check(s)))
