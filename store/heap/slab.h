@@ -30,8 +30,8 @@ int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off);
 /* The last slabs of a store are kept for those who make room (README.md): how many. */
 SHO_INLINE uint64_t sho_slab_reserve(const sho_region *region)
 {
-    uint64_t slabs = (region->max_bytes >> SHM_SLAB_SHIFT) / 32;
-    return slabs < 64 ? slabs : 64;
+    uint64_t slabs = (region->max_bytes - region->data_off) >> SHM_SLAB_SHIFT;
+    return slabs < 16 ? 0 : slabs < 32 ? 1 : slabs < 64 * 32 ? slabs / 32 : 64;
 }
 
 /* The same for a box that fills one slab, which may be one of those. To be given back soon. */

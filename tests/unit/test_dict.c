@@ -545,7 +545,7 @@ static void test_full(uint64_t seed)
     char text[48];
     char value_text[200];
     snprintf(name, sizeof(name), "/dev/shm/shobj-unit-full-%ld", (long)getpid());
-    shobj_options options = {.mode = SHOBJ_OPEN_NEW, .max_size = 4 << 20, .own_mapping = true};
+    shobj_options options = {.mode = SHOBJ_OPEN_NEW, .max_size = 6 << 20, .own_mapping = true};
     shobj_store *store;
     CHECK_INT(shobj_open(name, &options, &store), 0);
     CHECK_INT(shobj_unlink(name, true), 0);
