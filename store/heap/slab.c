@@ -209,11 +209,14 @@ static bool reclaim(sho_heap *heap, unsigned first_class)
             struct shm_slab *d = sho_region_slab(region, slab - 1);
             unsigned free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load_acquire(&d->remote));
             if (free_count == block_count_of(cls)) {
+                (void)sho_fault("reclaim.empty");
                 if (class_is_node(cls))
                     keep_births(region, slab - 1, cls);
                 sho_store_release(&d->state, SHM_SLAB_STATE(class_is_node(cls) ? SHM_SLAB_NODES : SHM_SLAB_BOXES, cls, heap->owner, 0));
+                (void)sho_fault("reclaim.owned");
                 sho_store_release(&heap->slot->listing, 0);
                 slab_free(region, slab - 1);
+                (void)sho_fault("reclaim.freed");
                 any = true;
             } else {
                 sho_slab_keep(region, heap->slot, slab - 1);
