@@ -942,7 +942,8 @@ class Run:
                 apart(self.look_and_change_everything)
             self.scenario.finish()
             if (blocks := self.blocks_of_nothing()) != self.nothing:
-                raise Wrong(f"all was dropped and collected: {blocks} blocks are left, {self.nothing} in an empty store")
+                left = f"{blocks} blocks are left when all was dropped and collected"
+                raise Wrong(f"{left}; an empty store has {self.nothing}")
             return met
         finally:
             self.scenario.drop()
