@@ -647,6 +647,8 @@ int sho_op_release_box(sho_session *s, uint64_t off)
         return refuse_change(s);
     sho_word *record;
     int rc = log_block(s, off, SHM_RECORD_FREE, &record);
+    if (SHO_UNLIKELY(rc == SHOBJ_EFULL))
+        return 0; /* nothing will refer to it: the next collection finds it */
     if (rc == 0) {
         s->free_count++;
         s->o.tracked = true;

@@ -185,7 +185,8 @@ int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes
  * transaction, as long as that is open. EFULL. */
 int sho_op_hold_new(sho_session *s, shobj_oid oid);
 
-/* Notes (gather half) that commit is to free the box at off (not what its words own). 0, SHOBJ_EFULL, SHOBJ_ENOMEM. */
+/* Notes (gather half) that commit is to free the box at off (not what its words own). Without room for the note the box is left to
+ * the collector. So notes come last: what the operation can't do without has the log first. 0, SHOBJ_ENOMEM. */
 int sho_op_release_box(sho_session *s, uint64_t off);
 
 /* A box for reading: header and payload are inside the mapping and the kind is a box's. SHOBJ_ECORRUPT otherwise. */

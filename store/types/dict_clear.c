@@ -83,12 +83,6 @@ static void frees_apply(sho_session *s, const frees *f)
             sho_op_free_node(s, &block->views[i]);
 }
 
-/* Whatever has no name in the log any more is left to the collector. */
-static int or_leave(int rc)
-{
-    return rc == SHOBJ_EFULL ? 0 : rc;
-}
-
 static int release_array(sho_session *s, const sho_dict_array *array)
 {
     for (unsigned slot = 0; slot < array->used; slot++) {
@@ -188,10 +182,10 @@ static int empty_indexed(sho_session *s, sho_view *head, bool leaves)
         return rc;
     /* Far more than an index ever has: a group has an entry, or a neighbour that has. */
     frees index = {.count_max = chunks.count + 4096 + 64 * sho_view_word(&order, SHO_DICT_ORDER_COUNT)};
-    rc = leaves ? 0 : or_leave(gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &index));
-    if (rc == 0)
-        rc = or_leave(release_all(s, &chunks));
-    if (rc || (rc = sho_op_check(s)))
+    rc = leaves ? 0 : gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &index);
+    if (rc == SHOBJ_EFULL)
+        rc = 0; /* what has no name in the log is left to the collector */
+    if (rc || (rc = release_all(s, &chunks)) || (rc = sho_op_check(s)))
         return rc;
     sho_dict_head_clear(s, head, sho_view_word(&order, SHO_DICT_ORDER_SERIAL));
     sho_op_free_node(s, &order);
@@ -206,7 +200,7 @@ static int empty_array(sho_session *s, sho_view *head, sho_view *chunk, const sh
     int rc = sho_op_write(s, head);
     if (rc == 0 && chunk != NULL)
         rc = sho_op_write(s, chunk);
-    if (rc || (rc = or_leave(release_array(s, array))))
+    if (rc || (rc = release_array(s, array)))
         return rc;
     if (chunk == NULL)
         sho_op_leaf(s); /* F1 */

@@ -215,9 +215,7 @@ static int removal_gather(sho_session *s, sho_dict_path *path, removal *r)
     r->chunk = CHUNK_KEEP;
     r->merge.freed = 0;
     int rc = sho_op_write(s, &r->order);
-    if (rc || (rc = sho_op_write(s, &path->chunk)) || (rc = sho_op_write(s, word_group(path))) ||
-        (rc = sho_cell_release(s, sho_dict_array_word(&r->array, path->slot, 1))) ||
-        (rc = sho_cell_release(s, sho_dict_array_word(&r->array, path->slot, 2))))
+    if (rc || (rc = sho_op_write(s, &path->chunk)) || (rc = sho_op_write(s, word_group(path))))
         return rc;
     if (path->spills > 0 && SHO_DICT_GROUP_COUNT(sho_view_word(&path->spill, 0)) == 1 &&
         (rc = sho_op_write(s, spill_referrer(path))))
@@ -310,7 +308,8 @@ static int remove_indexed(sho_session *s, sho_dict_path *path)
     r.count = count - 1;
     uint32_t hash = SHO_DICT_ENTRY_HASH(sho_dict_array_word(&r.array, path->slot, 0));
     rc = removal_gather(s, path, &r);
-    if (rc)
+    if (rc || (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 1))) ||
+        (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 2))))
         return rc;
     /* In a full store there may be no room in the log for more: then the entry goes without. */
     rc = shrink_gather(s, path, &r, hash);

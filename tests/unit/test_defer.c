@@ -286,7 +286,6 @@ static void test_full(void)
     unsigned failures = 0;
     for (uint64_t passage = 1;; passage++) {
         /* A new store: it has to claim all of its slabs, and a collection finds nothing that would make a second try. */
-        shobj_close(store);
         store = check_store();
         new_objects();
         begin();
