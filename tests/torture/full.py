@@ -17,6 +17,7 @@ from pathlib import Path
 import shobj
 
 MAX_SIZE = 16 << 20
+EMPTIED_SIZE = 6 << 20  # of those that are made anew for each way of deleting
 
 
 class Failure(Exception):
@@ -148,9 +149,10 @@ def take_a_third(shared: shobj.Dict | shobj.List) -> int:
 
 
 def take_some(shared: shobj.Dict | shobj.List) -> int:
-    for index in range(len(shared) - 1, 0, -(len(shared) // 25) or -1):
+    indices = range(len(shared) - 1, 0, -(len(shared) // 25) or -1)
+    for index in indices:
         del shared[index]
-    return 25
+    return len(indices)
 
 
 def take_all(shared: shobj.Dict | shobj.List) -> int:
@@ -244,7 +246,7 @@ def empty_full_stores(path: str) -> int:
         for shape, value in SHAPES.items():
             for delete, (_, may_be_one) in DELETERS.items():
                 for in_transaction in (False, True) if may_be_one else (False,):
-                    with shobj.open_store(path, flag="n", max_size=MAX_SIZE) as store:
+                    with shobj.open_store(path, flag="n", max_size=EMPTIED_SIZE) as store:
                         store.root["filled"] = kind()
                         shared = store.root["filled"]
                         made = fill_until_full(
