@@ -305,6 +305,43 @@ static void test_deaths(enum shape shape, const struct way *way, uint64_t runs, 
     }
 }
 
+/* ------------------------------------------------------------------------------------------ stops */
+
+/* Who stands still on the way has done all or nothing, and nobody who reads waits for it; killed there, it holds nobody up. */
+static void test_stops(enum shape shape, const struct way *way, uint64_t runs, uint64_t *seed)
+{
+    for (uint64_t run = 0; run < runs; run++) {
+        uint64_t passage = 1 + check_random(seed) % passages; /* of the deaths before */
+        int status;
+        take_copy();
+        fatal = way;
+        fatal_shape = shape;
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            sho_fault_plan(SHO_FAULT_STOP, passage, NULL);
+            victim();
+            _exit(0);
+        }
+        CHECK(waitpid(pid, &status, WUNTRACED) == pid);
+        CHECK(WIFSTOPPED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+        open_at(copy);
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        shobj_deadline(store, (now.tv_sec + 60) * INT64_C(1000000000));
+        uint64_t left = length(shape);
+        CHECK(left == 0 || left == (uint64_t)count);
+        if (WIFSTOPPED(status)) {
+            kill(pid, SIGKILL);
+            CHECK(waitpid(pid, &status, 0) == pid);
+        }
+        CHECK_INT(clear(store, &shape), 0);
+        CHECK(fill(shape, 0) >= count / 5 * 4);
+        check_whole();
+        shobj_close(store);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------ updates beside it */
 
 enum { WRITERS = 3, ROUNDS = 12 };
@@ -425,6 +462,7 @@ int main(void)
         count = make(shape);
         test_ways(shape);
         test_deaths(shape, &ways[0], 30, &seed);
+        test_stops(shape, &ways[0], 10, &seed);
         test_deaths(shape, &ways[1], 10, &seed);
         if (!is_dict(shape))
             test_deaths(shape, &ways[2], 20, &seed);
