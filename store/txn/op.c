@@ -354,7 +354,7 @@ SHO_INLINE bool read_again(sho_session *s, uint64_t off, unsigned kind, sho_view
 {
     if (SHO_UNLIKELY(s->depth == 0 || !s->mapped || s->doomed || s->deferred_pending > 0 || s->path_count == s->path_room))
         return false;
-    const struct shm_node *node = (const struct shm_node *)(s->o.base + off); /* not looked at before it is found */
+    const struct shm_node *node = (const struct shm_node *)((uintptr_t)s->o.base + off); /* not looked at before it is found */
     uint32_t at = entry_find(s, node);
     if (at == UINT32_MAX)
         return false;
