@@ -99,11 +99,18 @@ static bool is_backed(sho_region *region, uint64_t slab)
     return true;
 }
 
+#ifdef SHOBJ_FAULTS
+extern bool sho_slab_no_reserve;
+bool sho_slab_no_reserve; /* a test does without */
+#else
+#define sho_slab_no_reserve false
+#endif
+
 /* Who is not to have any of the reserve ends in front of it. */
 static uint64_t slab_limit(const sho_heap *heap)
 {
     uint64_t max = heap->region->max_bytes >> SHM_SLAB_SHIFT;
-    return heap->may_reserve ? max : max - sho_slab_reserve(heap->region);
+    return heap->may_reserve || sho_slab_no_reserve ? max : max - sho_slab_reserve(heap->region);
 }
 
 /* Claims `count` neighbouring free slabs below the current end, and below the reserve unless that is meant; the first one, or 0. */
