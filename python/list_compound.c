@@ -166,12 +166,12 @@ static int rewrite(shobj_store *handle, Proxy *list, PyObject *elements)
     return rc;
 }
 
-/* Deletes count elements, each step-th (above 0) from start on. Many at once by writing the remaining ones anew. */
+/* Deletes count elements, each step-th (above 0) from start on. Many that are apart: by writing the remaining ones anew. */
 static int delete_each(shobj_store *handle, Proxy *list, Py_ssize_t start, Py_ssize_t step, Py_ssize_t count,
                        Py_ssize_t length)
 {
-    if (count == length)
-        return shobj_list_clear(handle, list->oid);
+    if (step == 1 || count == 1)
+        return shobj_list_cut(handle, list->oid, (uint64_t)start, (uint64_t)count);
     int rc = 0;
     if (count < REBUILD_MIN || count < length / 2) {
         for (Py_ssize_t i = count - 1; i >= 0 && rc == 0; i--)

@@ -134,11 +134,14 @@ static bool reclaim(sho_heap *heap, unsigned first_class)
             struct shm_slab *d = sho_region_slab(region, slab - 1);
             unsigned free_count = LIST_COUNT(sho_load(&d->private_list)) + REMOTE_COUNT(sho_load_acquire(&d->remote));
             if (free_count == block_count_of(cls)) {
+                (void)sho_fault("reclaim.empty");
                 if (class_is_node(cls))
                     keep_births(region, slab - 1, cls);
                 sho_store_release(&d->state, slab_state(cls, heap->owner));
+                (void)sho_fault("reclaim.owned");
                 sho_store_release(&heap->slot->listing, 0);
                 free_empty(region, slab - 1, cls, heap->owner);
+                (void)sho_fault("reclaim.freed");
                 any = true;
             } else {
                 sho_slab_keep(region, heap->slot, slab - 1);
@@ -427,6 +430,14 @@ static SHO_COLD int take_run(sho_heap *heap, uint64_t count, uint64_t *ret_off)
     if (SHM_GC_PHASE(heap->gc_seen) != SHM_GC_IDLE)
         mark_new(heap, heap->gc_seen, (sho_block){.slab = first});
     return 0;
+}
+
+int sho_heap_take_reserved(sho_heap *heap, uint64_t *ret_off)
+{
+    heap->may_reserve = true;
+    int rc = take_run(heap, 1, ret_off);
+    heap->may_reserve = false;
+    return rc;
 }
 
 /* From a wide slab, which is this session's until sho_heap_taken() only: that is made to see it by the collector's word. */

@@ -17,6 +17,7 @@ typedef struct sho_heap {
     sho_region *region;
     unsigned owner;        /* slot + 1 */
     struct shm_slot *slot; /* says what is being taken and freed */
+    bool may_reserve;      /* the slabs that are being taken may be the last ones */
     uint64_t gc_seen;      /* the collector's word when the block that is being taken was marked */
     uint64_t wide;         /* the wide slab + 1 that it is taken from; 0: none */
     uint32_t current[SHO_CLASS_COUNT];
@@ -27,6 +28,16 @@ int sho_heap_take_node(sho_heap *heap, unsigned words, uint64_t *ret_off, unsign
 
 /* A free box of at least `bytes` payload bytes; its header still says SHM_KIND_FREE. EFULL. */
 int sho_heap_take_box(sho_heap *heap, uint64_t bytes, uint64_t *ret_off);
+
+/* The last slabs of a store are kept for those who make room (README.md): how many. */
+SHO_INLINE uint64_t sho_slab_reserve(const sho_region *region)
+{
+    uint64_t slabs = (region->max_bytes - region->data_off) >> SHM_SLAB_SHIFT;
+    return slabs < 16 ? 0 : slabs < 32 ? 1 : slabs < 64 * 32 ? slabs / 32 : 64;
+}
+
+/* The same for a box that fills one slab, which may be one of those. To be given back soon. */
+int sho_heap_take_reserved(sho_heap *heap, uint64_t *ret_off);
 
 /* The block just taken has its header and is named where the collector looks: it is no longer in transit. */
 void sho_heap_taken(sho_heap *heap, uint64_t off);

@@ -66,10 +66,26 @@ static bool is_backed(sho_region *region, uint64_t slab)
     return true;
 }
 
-/* Claims `count` neighbouring free slabs below the current end; the first one, or 0. */
-static uint64_t claim_free(sho_region *region, uint64_t count, uint64_t first_state)
+#ifdef SHOBJ_FAULTS
+extern bool sho_slab_no_reserve;
+bool sho_slab_no_reserve; /* a test does without */
+#else
+#define sho_slab_no_reserve false
+#endif
+
+/* Who is not to have any of the reserve ends in front of it. */
+static uint64_t slab_limit(const sho_heap *heap)
 {
-    uint64_t end = sho_region_slab_count(region);
+    uint64_t max = heap->region->max_bytes >> SHM_SLAB_SHIFT;
+    return heap->may_reserve || sho_slab_no_reserve ? max : max - sho_slab_reserve(heap->region);
+}
+
+/* Claims `count` neighbouring free slabs below the current end, and below the reserve unless that is meant; the first one, or 0. */
+static uint64_t claim_free(sho_heap *heap, uint64_t count, uint64_t first_state)
+{
+    sho_region *region = heap->region;
+    uint64_t end = sho_region_slab_count(region), limit = slab_limit(heap);
+    end = end < limit ? end : limit;
     uint64_t begin = region->data_off >> SHM_SLAB_SHIFT;
     if (end <= begin)
         return 0; /* damaged: the tables alone are more */
@@ -138,17 +154,18 @@ int sho_slab_obtain(sho_heap *heap, uint64_t count, uint64_t first_state, uint64
         uint64_t first = 0;
         int64_t free_hint = (int64_t)sho_load(&region->sb->free_slab_hint);
         if (free_hint >= (int64_t)count)
-            first = claim_free(region, count, first_state);
+            first = claim_free(heap, count, first_state);
         if (first == 0 && sho_load(&region->sb->empty_slab_hint) > 0 && sho_slab_reclaim_boxes(heap))
-            first = claim_free(region, count, first_state);
+            first = claim_free(heap, count, first_state);
         if (first == 0) {
             uint64_t end = sho_region_slab_count(region);
-            int rc = sho_region_grow(region, end + count);
+            bool fits = end + count <= slab_limit(heap);
+            int rc = sho_region_grow(region, fits ? end + count : UINT64_MAX);
             if (rc == 0 && sho_region_slab_count(region) > end)
                 continue;
             /* No growth. The hints may be wrong: look everywhere once before giving up. */
             sho_slab_reclaim_boxes(heap);
-            first = claim_free(region, count, first_state);
+            first = claim_free(heap, count, first_state);
             if (first == 0)
                 return rc ? rc : SHOBJ_EFULL;
         }
@@ -204,10 +221,11 @@ void sho_slab_release_run(sho_region *region, uint64_t slab, unsigned owner)
 
 /* ------------------------------------------------------------------------------------------ wide slabs */
 
-static bool has_room(sho_region *region, uint64_t span)
+static bool has_room(const sho_heap *heap, uint64_t span)
 {
+    sho_region *region = heap->region;
     uint64_t count = sho_region_slab_count(region);
-    uint64_t max = region->max_bytes >> SHM_SLAB_SHIFT;
+    uint64_t max = slab_limit(heap);
     int64_t free_count = (int64_t)sho_load(&region->sb->free_slab_hint); /* inexact, and may be anything after damage */
     uint64_t room = max > count ? max - count : 0;
     if (free_count > 0)
@@ -217,7 +235,7 @@ static bool has_room(sho_region *region, uint64_t span)
 
 int sho_wide_obtain(sho_heap *heap, unsigned cls, uint64_t *ret_slab)
 {
-    if (!has_room(heap->region, sho_classes[cls].span))
+    if (!has_room(heap, sho_classes[cls].span))
         return SHOBJ_EFULL;
     int rc = sho_run_obtain(heap, sho_classes[cls].span, ret_slab);
     if (rc)

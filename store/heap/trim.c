@@ -1,16 +1,28 @@
 /*
  * trim.c: memory of free slabs goes back to the system.
  *
- * A slab is first marked as given back, then its pages are punched out of the file. A crash in between leaves a slab that says
- * so and has its memory still, or some of it: whoever claims it backs all of it in any case (slab.c, is_backed).
+ * Nobody is attached (salvage.h), so that nobody knows a node of what is freed or is about to claim what is punched. Who trims
+ * takes the first process record and the first slot for the time, without a lock of its own, since he holds the locks of all
+ * records: if he dies, whoever comes next finds a record that says LIVE and is not locked, and recovers it like any other.
  *
- * Nobody is attached (salvage.h), so that nobody knows a node of what is freed or is about to claim what is punched.
+ * What a death leaves:
+ *   before the record, or behind it   nothing
+ *   between record and slot           a dead process without sessions
+ *   while slabs are looked through    slabs off their stacks, named in the slot (`listing`, `kept`), or owned by it: the
+ *                                     recovery puts each back, or frees it if it had come so far (slab_stack.c, sho_slab_adopt).
+ *                                     The last birth of a node slab is kept before that can happen; one that stays in use
+ *                                     with it counts on from its blocks' own
+ *   marked, not punched, or punched   a free slab that says it has been given back and has its memory still, or some of it:
+ *   in part                           whoever claims it backs all of it in any case (slab.c, is_backed)
+ *   punched                           a trimmed slab
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
+#include "heap/peer.h"
 #include "heap/slab.h"
 
 static int punch(sho_region *region, uint64_t first, uint64_t count)
@@ -37,19 +49,16 @@ static uint64_t mark(sho_region *region, uint64_t i, uint64_t end)
         if (sho_load(&d->state) != 0 || (given & SHM_GIVEN_BACK))
             break;
         sho_store_release(&d->given, given | SHM_GIVEN_BACK);
+        (void)sho_fault("trim.marked_one");
     }
     (void)sho_fault("trim.marked");
     return count;
 }
 
-int sho_slab_trim(sho_region *region, uint64_t *ret_bytes)
+static int punch_free(sho_region *region, uint64_t *ret_bytes)
 {
     uint64_t bytes = 0;
     uint64_t end = sho_region_slab_count(region);
-    /* Nobody looks on, so that what is in transit is told a slot of our own. */
-    static _Alignas(128) struct shm_slot nobody;
-    sho_heap heap = {.region = region, .owner = SHM_SLOT_MAX, .slot = &nobody};
-    sho_slab_reclaim_all(&heap);
     for (uint64_t i = region->data_off >> SHM_SLAB_SHIFT; i < end;) {
         uint64_t count = mark(region, i, end);
         if (count > 0) {
@@ -62,4 +71,28 @@ int sho_slab_trim(sho_region *region, uint64_t *ret_bytes)
     }
     *ret_bytes = bytes;
     return 0;
+}
+
+int sho_slab_trim(sho_region *region, uint64_t *ret_bytes)
+{
+    if (sho_region_slot_count(region) == 0)
+        return punch_free(region, ret_bytes); /* nobody was ever there */
+    struct shm_slot *slot = sho_region_slot(region, 0);
+    struct shm_process *record = sho_region_process(region, 0);
+    sho_store(&record->pid, (uint64_t)getpid());
+    sho_store(&record->pins, 0);
+    sho_store_release(&record->state, SHM_PROCESS_LIVE | ((sho_load(&record->state) >> 8) + 1) << 8);
+    (void)sho_fault("trim.record");
+    sho_store(&slot->listing, 0);
+    sho_store(&slot->kept, 0);
+    sho_store_release(&slot->process, 1);
+    (void)sho_fault("trim.slot");
+    sho_heap heap = {.region = region, .owner = 1, .slot = slot};
+    sho_slab_reclaim_all(&heap);
+    (void)sho_fault("trim.reclaimed");
+    int rc = punch_free(region, ret_bytes);
+    sho_store_release(&slot->process, 0);
+    (void)sho_fault("trim.slot_free");
+    sho_process_free(region, 0);
+    return rc;
 }

@@ -515,6 +515,8 @@ SHOBJ_API int shobj_list_extend(shobj_store *store, shobj_oid list, const shobj_
 SHOBJ_API int shobj_list_insert(shobj_store *store, shobj_oid list, int64_t index, const shobj_value *value);
 /* Removes an element; *ret_value (may be NULL) is what was there. */
 SHOBJ_API int shobj_list_del(shobj_store *store, shobj_oid list, int64_t index, shobj_value *ret_value);
+/* Removes `count` elements from `first` (0 and up) on, or as many as there are, in one operation. */
+SHOBJ_API int shobj_list_cut(shobj_store *store, shobj_oid list, uint64_t first, uint64_t count);
 SHOBJ_API int shobj_list_clear(shobj_store *store, shobj_oid list);
 
 /* ---------------------------------------------------------------------------------------------- text and addresses */

@@ -16,6 +16,7 @@
 
 #define SEGMENT_PAYLOAD_SMALL (8192u - 8u)
 #define SEGMENT_PAYLOAD_LARGE (1u << 20)
+#define SEGMENT_PAYLOAD_RESERVED (SHM_SLAB_BYTES - 8u)
 #define SEGMENT_HEAD_BYTES ((uint32_t)offsetof(struct shm_log_segment, records))
 #define SEGMENTS_MAX (1u << 24)
 
@@ -90,8 +91,14 @@ static int segment_append(sho_session *s, sho_word *link)
         payload = SEGMENT_PAYLOAD_SMALL;
         rc = sho_heap_take_box(&s->heap, payload, &off);
     }
+    if (rc == SHOBJ_EFULL) {
+        payload = SEGMENT_PAYLOAD_RESERVED;
+        rc = sho_heap_take_reserved(&s->heap, &off);
+        s->log_reserved |= rc == 0;
+    }
     if (rc)
         return rc;
+    (void)sho_fault("log.segment");
     struct shm_log_segment *segment = (struct shm_log_segment *)(s->region->base + off);
     sho_store(&segment->next, 0);
     sho_store(&segment->bytes, (payload - (SEGMENT_HEAD_BYTES - 8)) & ~7u);
@@ -180,11 +187,12 @@ void sho_log_reset(sho_session *s)
     s->new_count = 0;
     s->free_count = 0;
     sho_store_release(&s->slot->log_end, 0);
-    if (SHO_UNLIKELY(segment != 0)) {
+    if (SHO_UNLIKELY(segment != 0 || s->log_reserved)) {
         s->segment_records = NULL;
-        sho_word *link = segment >= 2 ? segment_link(s, 1) : NULL;
+        sho_word *link = s->log_reserved ? &s->slot->log_next : segment >= 2 ? segment_link(s, 1) : NULL;
         if (link != NULL)
             segments_give(s, link); /* one is kept, for the next transaction like this one */
+        s->log_reserved = false;
     }
 }
 

@@ -365,7 +365,8 @@ SHO_INLINE bool read_plain(sho_session *s, uint64_t off, unsigned kind, sho_view
     sho_op_state *o = &s->o;
     if (SHO_UNLIKELY(s->depth == 0 || !s->mapped || s->doomed || s->deferred_pending > 0 || s->path_count == s->path_room))
         return false;
-    struct shm_node *node = (struct shm_node *)(o->base + off); /* not looked at before it is found, or off has been judged */
+    /* Not looked at before it is found, or off has been judged. */
+    struct shm_node *node = (struct shm_node *)((uintptr_t)o->base + off);
     uint32_t place = 0;
     uint32_t at = entry_find_place(s, node, &place);
     bool known = at != UINT32_MAX;
@@ -669,6 +670,8 @@ int sho_op_release_box(sho_session *s, uint64_t off)
         return refuse_change(s);
     sho_word *record;
     int rc = log_block(s, off, SHM_RECORD_FREE, &record);
+    if (SHO_UNLIKELY(rc == SHOBJ_EFULL))
+        return 0; /* nothing will refer to it: the next collection finds it */
     if (rc == 0) {
         s->free_count++;
         s->o.tracked = true;
@@ -827,6 +830,8 @@ static void keep_reads(sho_session *s)
 static void end_single(sho_session *s)
 {
     sho_entries_reset(s);
+    if (SHO_UNLIKELY(s->log_reserved))
+        sho_log_reset(s);
     if (SHO_LIKELY(s->o.restarts == 0) || s->slot == NULL)
         return;
     if (s->token != 0)

@@ -185,7 +185,8 @@ int sho_op_new_box(sho_session *s, unsigned kind, unsigned flags, uint64_t bytes
  * transaction, as long as that is open. EFULL. */
 int sho_op_hold_new(sho_session *s, shobj_oid oid);
 
-/* Notes (gather half) that commit is to free the box at off (not what its words own). 0, SHOBJ_EFULL, SHOBJ_ENOMEM. */
+/* Notes (gather half) that commit is to free the box at off (not what its words own). Without room for the note the box is left to
+ * the collector. So notes come last: what the operation can't do without has the log first. 0, SHOBJ_ENOMEM. */
 int sho_op_release_box(sho_session *s, uint64_t off);
 
 /* A box for reading: header and payload are inside the mapping and the kind is a box's. SHOBJ_ECORRUPT otherwise. */
@@ -275,7 +276,8 @@ SHO_INLINE void sho_op_begin(sho_session *s)
 SHO_INLINE bool sho_op_again(sho_session *s, int *rc)
 {
     sho_op_state *o = (sho_op_state *)s;
-    if (SHO_UNLIKELY(o->tracked || o->restarts != 0 || *rc == SHO_RESTART || sho_op_check(s)))
+    bool again = *rc != 0 && (*rc == SHO_RESTART || *rc == SHOBJ_EFULL);
+    if (SHO_UNLIKELY(o->tracked || o->restarts != 0 || again || sho_op_check(s)))
         return sho_op_again_slow(s, rc);
     o->entry_count = 0;
     return false;

@@ -116,6 +116,7 @@ struct sho_session {
     bool mapped;     /* `map` holds all entries */
     struct sho_helper *helper; /* for the moments in which it helps a collection along; NULL: not yet */
     bool bare;       /* its thread knows nothing of the language runtime, or has let go of it already: no hooks */
+    bool log_reserved; /* the log has segments of the reserve: back with them as soon as it is empty */
     bool made_room;  /* this operation has had a collection made already, for room */
     bool leaf;       /* sho_op_leaf() of this operation */
     bool boxes;      /* it has read a box */

@@ -258,7 +258,8 @@ static int replace(sho_session *s, sho_dict_path *path, const shobj_value *value
         return rc;
     if (sho_cell_is_box(old) && SHO_UNLIKELY(rc = sho_cell_release(s, old)))
         return rc;
-    sho_op_leaf(s); /* F1, F2, F3 */
+    if (SHO_LIKELY(path->mode != SHO_DICT_INDEXED || !SHO_DICT_CHUNK_SHUT(sho_view_word(home, 0))))
+        sho_op_leaf(s); /* F1, F2, F3 */
     rc = sho_op_check(s);
     if (SHO_UNLIKELY(rc))
         return rc;
@@ -469,22 +470,5 @@ SHOBJ_API int shobj_dict_popitem(shobj_store *store, shobj_oid dict, bool first,
     SHO_OP(s, rc, popitem_body(s, dict, first, &item));
     if (rc == 0)
         *ret_item = item;
-    return rc;
-}
-
-static int clear_body(sho_session *s, shobj_oid dict)
-{
-    sho_view head;
-    int rc = sho_dict_read_head(s, dict, &head);
-    return rc ? rc : sho_dict_empty(s, &head);
-}
-
-SHOBJ_API int shobj_dict_clear(shobj_store *store, shobj_oid dict)
-{
-    sho_session *s;
-    int rc = sho_session_get(store, &s);
-    if (SHO_UNLIKELY(rc))
-        return rc;
-    SHO_OP(s, rc, clear_body(s, dict));
     return rc;
 }

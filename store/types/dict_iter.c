@@ -5,8 +5,9 @@
  * serials ascend along the list, and no serial comes twice; so "the entries above (below) it" never
  * gives one twice nor leaves one out. The chunk that had it is a hint. It holds as long as that
  * very node (offset and header, with its birth) is a chunk: chunks never change their dict or their
- * order, and a freed one has lost its kind or changed its birth. Otherwise the list is walked from
- * its nearer end.
+ * order, and a freed one has lost its kind or changed its birth. One marked SHUT may have been taken
+ * out and not be freed yet (F3): its hint counts for nothing. Otherwise the list is walked from its
+ * nearer end.
  */
 #include "types/dict.h"
 
@@ -121,7 +122,8 @@ static int read_hint(sho_session *s, const shobj_dict_iter *at, sho_view *chunk,
     int rc = sho_op_read(s, at->hint_off, SHM_DICT_CHUNK, chunk);
     if (rc == SHOBJ_ECORRUPT)
         return 0; /* freed, and something else by now */
-    if (rc || ((chunk->header ^ at->hint_header) & SHM_NODE_IDENTITY_MASK) != 0)
+    if (rc || ((chunk->header ^ at->hint_header) & SHM_NODE_IDENTITY_MASK) != 0 ||
+        SHO_DICT_CHUNK_SHUT(sho_view_word(chunk, 0)))
         return rc;
     *ret_good = true;
     return sho_dict_chunk_array(chunk, array);

@@ -1,5 +1,5 @@
 /*
- * dict_remove.c: entries go: one, or all.
+ * dict_remove.c: an entry goes.
  *
  * Removing takes no memory, so that a full store can be emptied. A chunk that lost its last entry
  * is unlinked and freed. One that has become half empty takes in a neighbour of the list if the
@@ -14,185 +14,6 @@
 
 #define ABSORB_MAX SHO_DICT_SLOTS_MAX /* entries of a chunk made of two */
 #define DEMOTE_MAX 8u  /* entries of a dict that gives up its index */
-
-/* ---------------------------------------------------------------------------------- all at once */
-
-/* Nodes to be freed when the check has passed, in memory of the session. */
-typedef struct frees {
-    struct frees_block *blocks;
-    uint64_t count;
-    uint64_t count_max; /* damaged references may make a maze of the index */
-} frees;
-
-struct frees_block {
-    struct frees_block *next;
-    unsigned count;
-    sho_view views[64];
-};
-
-/* Announces the node and remembers it. Checks now and then that all this is not about freed and
- * reused blocks. */
-static int frees_add(sho_session *s, frees *f, const sho_view *view)
-{
-    if (SHO_UNLIKELY(f->count == f->count_max))
-        return sho_dict_damaged(view, "an index larger than its dict");
-    f->count++;
-    if ((f->count & (f->count - 1)) == 0) {
-        int rc = sho_op_check(s);
-        if (rc)
-            return rc;
-    }
-    struct frees_block *block = f->blocks;
-    if (block == NULL || block->count == SHO_COUNT_OF(block->views)) {
-        block = sho_values_alloc(s, sizeof(*block));
-        if (block == NULL)
-            return sho_error(SHOBJ_ENOMEM, "out of memory while clearing a dict");
-        block->next = f->blocks;
-        block->count = 0;
-        f->blocks = block;
-    }
-    sho_view *own = &block->views[block->count++];
-    *own = *view;
-    return sho_op_retire(s, own);
-}
-
-static void frees_apply(sho_session *s, const frees *f)
-{
-    for (struct frees_block *block = f->blocks; block != NULL; block = block->next)
-        for (unsigned i = 0; i < block->count; i++)
-            sho_op_free_node(s, &block->views[i]);
-}
-
-static int release_array(sho_session *s, const sho_dict_array *array)
-{
-    for (unsigned slot = 0; slot < array->used; slot++) {
-        int rc = sho_cell_release(s, sho_dict_array_word(array, slot, 1));
-        if (rc == 0)
-            rc = sho_cell_release(s, sho_dict_array_word(array, slot, 2));
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
-static int gather_chunks(sho_session *s, const sho_view *order, frees *f)
-{
-    sho_view chunk = *order;
-    uint64_t off = sho_view_word(order, SHO_DICT_ORDER_FIRST);
-    uint64_t limit = 0;
-    uint64_t live = 0;
-    while (off != 0) {
-        sho_view from = chunk;
-        sho_dict_array array;
-        int rc = sho_dict_read(s, &from, off, SHM_DICT_CHUNK, &chunk);
-        if (rc || (rc = sho_dict_chunk_array(&chunk, &array)))
-            return rc;
-        if (array.limit <= limit)
-            return sho_dict_damaged(&chunk, "a chunk out of order");
-        if ((rc = release_array(s, &array)) || (rc = frees_add(s, f, &chunk)))
-            return rc;
-        limit = array.limit;
-        live += array.live;
-        off = sho_view_word(&chunk, SHO_DICT_CHUNK_NEXT);
-    }
-    if (live != sho_view_word(order, SHO_DICT_ORDER_COUNT))
-        return sho_dict_damaged(order, "a count that is not the number of entries");
-    /* Far more than an index ever has: a group has an entry, or a neighbour that has. */
-    f->count_max = f->count + 4096 + 64 * live;
-    return 0;
-}
-
-static int gather_group(sho_session *s, const sho_view *from, uint64_t off, frees *f)
-{
-    sho_view at = *from;
-    for (; off != 0; off = SHO_DICT_GROUP_SPILL(sho_view_word(&at, 0))) {
-        sho_view before = at;
-        int rc = sho_dict_read_group(s, &before, off, &at);
-        if (rc)
-            return rc;
-        rc = frees_add(s, f, &at);
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
-static int gather_index(sho_session *s, const sho_view *from, uint64_t ref, unsigned level, frees *f)
-{
-    if (!(ref & SHO_DICT_REF_TRIE))
-        return gather_group(s, from, ref, f);
-    if (level == SHO_DICT_LEVELS)
-        return sho_dict_damaged(from, "a trie too deep");
-    sho_view trie;
-    int rc = sho_dict_read(s, from, SHO_DICT_REF_OFF(ref), SHM_DICT_TRIE, &trie);
-    if (rc || (rc = frees_add(s, f, &trie)))
-        return rc;
-    uint64_t last = 0;
-    for (unsigned i = 0; i < trie.word_count; i++) {
-        uint64_t child = sho_view_word(&trie, i);
-        if (child == last)
-            continue;
-        rc = gather_index(s, &trie, child, level + 1, f);
-        if (rc)
-            return rc;
-        last = child;
-    }
-    return 0;
-}
-
-static int empty_indexed(sho_session *s, sho_view *head)
-{
-    frees f = {.count_max = UINT64_MAX};
-    sho_view order;
-    int rc = sho_op_write(s, head);
-    if (rc || (rc = sho_dict_read_order(s, head, &order)))
-        return rc;
-    if ((rc = gather_chunks(s, &order, &f)) ||
-        (rc = gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &f)) ||
-        (rc = frees_add(s, &f, &order)) || (rc = sho_op_check(s)))
-        return rc;
-    sho_dict_head_clear(s, head, sho_view_word(&order, SHO_DICT_ORDER_SERIAL));
-    frees_apply(s, &f);
-    return 0;
-}
-
-/* The array of a head or of a sole chunk, and the chunk with it. */
-static int empty_array(sho_session *s, sho_view *head, sho_view *chunk, const sho_dict_array *array)
-{
-    int rc = sho_op_write(s, head);
-    if (rc == 0 && chunk != NULL)
-        rc = sho_op_write(s, chunk);
-    if (rc || (rc = release_array(s, array)))
-        return rc;
-    if (chunk == NULL)
-        sho_op_leaf(s); /* F1 */
-    rc = sho_op_check(s);
-    if (rc)
-        return rc;
-    sho_dict_head_clear(s, head, array->limit);
-    if (chunk != NULL)
-        sho_op_free_node(s, chunk);
-    return 0;
-}
-
-int sho_dict_empty(sho_session *s, sho_view *head)
-{
-    sho_dict_array array;
-    sho_view chunk;
-    int rc;
-    switch (SHO_DICT_MODE(sho_view_word(head, 0))) {
-    case SHO_DICT_INLINE:
-        rc = sho_dict_head_array(head, &array);
-        return rc || array.used == 0 ? rc : empty_array(s, head, NULL, &array);
-    case SHO_DICT_CHUNK:
-        rc = sho_dict_read(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), SHM_DICT_CHUNK, &chunk);
-        if (rc == 0)
-            rc = sho_dict_chunk_array(&chunk, &array);
-        return rc ? rc : empty_array(s, head, &chunk, &array);
-    case SHO_DICT_INDEXED: return empty_indexed(s, head);
-    default: return sho_dict_damaged(head, "a dict of no known form");
-    }
-}
 
 /* ---------------------------------------------------------------------------- links of the list */
 
@@ -394,9 +215,7 @@ static int removal_gather(sho_session *s, sho_dict_path *path, removal *r)
     r->chunk = CHUNK_KEEP;
     r->merge.freed = 0;
     int rc = sho_op_write(s, &r->order);
-    if (rc || (rc = sho_op_write(s, &path->chunk)) || (rc = sho_op_write(s, word_group(path))) ||
-        (rc = sho_cell_release(s, sho_dict_array_word(&r->array, path->slot, 1))) ||
-        (rc = sho_cell_release(s, sho_dict_array_word(&r->array, path->slot, 2))))
+    if (rc || (rc = sho_op_write(s, &path->chunk)) || (rc = sho_op_write(s, word_group(path))))
         return rc;
     if (path->spills > 0 && SHO_DICT_GROUP_COUNT(sho_view_word(&path->spill, 0)) == 1 &&
         (rc = sho_op_write(s, spill_referrer(path))))
@@ -483,13 +302,14 @@ static int remove_indexed(sho_session *s, sho_dict_path *path)
         return rc;
     uint64_t count = sho_view_word(&r.order, SHO_DICT_ORDER_COUNT);
     if (count <= 1)
-        return sho_dict_empty(s, &path->head);
+        return sho_dict_empty_last(s, &path->head);
     if (SHO_UNLIKELY(r.array.live == 0 || SHO_DICT_GROUP_COUNT(sho_view_word(word_group(path), 0)) == 0))
         return sho_dict_damaged(&path->chunk, "an entry where none is counted");
     r.count = count - 1;
     uint32_t hash = SHO_DICT_ENTRY_HASH(sho_dict_array_word(&r.array, path->slot, 0));
     rc = removal_gather(s, path, &r);
-    if (rc)
+    if (rc || (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 1))) ||
+        (rc = sho_cell_release(s, sho_dict_array_word(&r.array, path->slot, 2))))
         return rc;
     /* In a full store there may be no room in the log for more: then the entry goes without. */
     rc = shrink_gather(s, path, &r, hash);
@@ -524,7 +344,7 @@ int sho_dict_remove(sho_session *s, sho_dict_path *path)
     if (rc)
         return rc;
     if (path->mode == SHO_DICT_CHUNK && array.live <= 1)
-        return empty_array(s, &path->head, &path->chunk, &array);
+        return sho_dict_empty_last(s, &path->head);
     if (SHO_UNLIKELY(array.live == 0))
         return sho_dict_damaged(array.view, "an entry where none is counted");
     if ((rc = sho_op_write(s, array.view)) || (rc = sho_cell_release(s, sho_dict_array_word(&array, path->slot, 1))) ||

@@ -31,8 +31,9 @@
  * F2  SOLE: the indices of the leaf's elements, and the length. Whoever makes a second leaf takes
  *     the mark away.
  * F3  TAIL: where the list ends, and so the indices of the leaf's elements as counted from the end.
- *     Whoever makes another leaf the last one, or frees this one, writes it.
- * Any other position is a fact of the whole path from the head.
+ *     Whoever makes another leaf the last one, or takes this one out, writes it.
+ * Any other position is a fact of the whole path from the head. So a leaf without a mark, and an inner node, may be taken
+ * out without being written (list_cut.c): who read it on his way is told by the node above.
  */
 #ifndef SHO_LIST_H
 #define SHO_LIST_H
@@ -196,6 +197,9 @@ int sho_list_tree_insert(sho_list_edit *e, uint64_t index, uint64_t cell);
 
 /* Removes the element at `index`, below the length, of a TREE. *ret_cell is what was there. */
 int sho_list_tree_remove(sho_list_edit *e, uint64_t index, uint64_t *ret_cell);
+
+/* Brings the top of a TREE that has lost elements in order: I4, I5, and back into the head what it could hold. */
+int sho_list_tree_settle(sho_list_edit *e);
 
 /* ------------------------------------------------------------------------------------------ list_bulk.c */
 

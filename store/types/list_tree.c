@@ -420,6 +420,12 @@ static int into_head_if_small(sho_list_edit *e)
     return 0;
 }
 
+int sho_list_tree_settle(sho_list_edit *e)
+{
+    int rc = collapse(e);
+    return rc ? rc : into_head_if_small(e);
+}
+
 int sho_list_tree_remove(sho_list_edit *e, uint64_t index, uint64_t *ret_cell)
 {
     int rc;
@@ -451,7 +457,7 @@ int sho_list_tree_remove(sho_list_edit *e, uint64_t index, uint64_t *ret_cell)
         outcome = CHILD_EMPTY;
     else if (leaf->count <= LEAF_SMALL && !at_front && e->tidy)
         outcome = CHILD_SMALL;
-    if ((rc = climb_remove(e, &path, outcome, 1, at_front)) || outcome == CHILD_STAYS || (rc = collapse(e)))
+    if ((rc = climb_remove(e, &path, outcome, 1, at_front)) || outcome == CHILD_STAYS)
         return rc;
-    return into_head_if_small(e);
+    return sho_list_tree_settle(e);
 }

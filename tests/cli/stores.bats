@@ -31,6 +31,29 @@ holds()
     done
 }
 
+# Each command is a process of its own. Nothing that they do walks over what there is only room for.
+@test "a store of 100 GiB is used by several processes, and has memory for what is in it" {
+    allocated() { stat -c '%b * 512' "$SHOBJ_DIR/huge"; }
+    exits 0 shobj create --max-size 100G huge
+    exits 0 shobj stat --json huge
+    jq -e '.max_bytes == 107374182400' <<<"$output"
+    (($(allocated) < 2500000))
+    before=$(($(allocated)))
+    exits 0 shobj set huge:/list "[1, 'two', {'three': 3}]"
+    prints "[1, 'two', {'three': 3}]" shobj get huge:/list
+    exits 0 shobj load huge:/numbers <<<"[$(seq -s, 1 20000)]"
+    prints 20000 shobj get huge:/numbers/-1
+    exits 0 shobj del huge:/numbers
+    exits 0 shobj gc huge
+    exits 0 shobj check huge
+    after=$(($(allocated)))
+    (($(stat -c %s "$SHOBJ_DIR/huge") > 1000000000)) # its tables have their place already
+    ((before < 2500000 && after - before < 1500000)) || {
+        echo "$before bytes of memory in the new store, $after after its use"
+        return 1
+    }
+}
+
 @test "create makes what its options say" {
     exits 0 shobj create --size 2M --max-size 64MiB --mode 640 --json bank
     jq -e '.max_bytes == 67108864 and .size_bytes >= 2097152' <<<"$output"

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Churn: processes replace nested structures at random, one of them is killed each second, and the store stays as large as it is.
+"""Churn: processes replace nested structures at random, one of them is killed each second, and the store stays as large
+as it is.
 
-What the store holds alive is about constant. Whatever is replaced becomes garbage, some of it in cycles, and is collected by
-itself: after a while the file must not be larger than half as much again as what is alive (--limit; more where the processes
-that collect do not get their share of the processor). In the end all is removed; after one collection nothing may be left
-but the root, and the store must be sound.
+What the store holds alive is about constant. Whatever is replaced becomes garbage, some of it in cycles, and is
+collected by itself: after a while the file must not be larger than half as much again as what is alive (--limit; more
+where the processes that collect do not get their share of the processor). In the end all is removed; after one
+collection nothing may be left but the root, and the store must be sound.
 
     churn.py [--seconds S] [--live MIB] [--workers N] [--large SHARE] [--limit RATIO] [--seed SEED]
 """
@@ -33,7 +34,8 @@ def make(rng: random.Random, large: float):
             "tags": [rng.randrange(1000) for _ in range(rng.randrange(1, 20))],
         }
     if kind == 1:
-        return [{"a": "y" * rng.randrange(6, 40), "b": (1, 2.5, "in a tuple", None)} for _ in range(rng.randrange(1, 8))]
+        length = rng.randrange(1, 8)
+        return [{"a": "y" * rng.randrange(6, 40), "b": (1, 2.5, "in a tuple", None)} for _ in range(length)]
     if kind == 2:
         return {f"k{i}": [i, "v" * rng.randrange(6, 100)] for i in range(rng.randrange(1, 30))}
     return {"outer": [{"deep": {"deeper": ["w" * rng.randrange(100, 300)]}}], "blob": b"b" * rng.randrange(200)}
@@ -135,12 +137,15 @@ def main() -> int:
             worker.process.wait()
         shobj.unlink(path, force=True)
     print(
-        f"{kills} kills, {commits} commits, {collections} collections, file at most {worst:.2f} x live (limit {options.limit}), "
-        f"{left} objects left, check: {problems or 'sound'}"
+        f"{kills} kills, {commits} commits, {collections} collections, "
+        f"file at most {worst:.2f} x live (limit {options.limit}), {left} objects left, check: {problems or 'sound'}"
     )
     failed = worst > options.limit or left != 1 or problems or collections == 0
     if failed:
-        print(f"failed; again: {sys.argv[0]} --seed {options.seed} --seconds {options.seconds} --live {options.live} --large {options.large} --limit {options.limit}")
+        print(
+            f"failed; again: {sys.argv[0]} --seed {options.seed} --seconds {options.seconds} "
+            f"--live {options.live} --large {options.large} --limit {options.limit}"
+        )
     return 1 if failed else 0
 
 

@@ -2,7 +2,8 @@
 """Fills a store of 16 MiB to the brim, in several ways, and looks at what happens there.
 
 The operation that does not fit raises StoreFullError and leaves no trace; all that was stored can be read; deleting
-some makes room for more; the store is whole. In a transaction the whole of it is undone.
+some makes room for more; the store is whole. In a transaction the whole of it is undone. Where not a byte is left each
+way of deleting works, for a process that has just come, too.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 import shobj
 
 MAX_SIZE = 16 << 20
+EMPTIED_SIZE = 6 << 20  # of those that are made anew for each way of deleting
 
 
 class Failure(Exception):
@@ -119,6 +121,164 @@ def fill_in_transactions(store: shobj.Store, rng: random.Random, sizes: tuple[in
     ensure(shared == model, "a transaction that found the store full was not undone")
 
 
+def pad(store: shobj.Store) -> None:
+    """Takes what is left, to the last byte."""
+    try:
+        store.root["pad"] = []
+    except shobj.StoreFullError:
+        return
+    padding = store.root["pad"]
+    for size in (100_000, 5000, 600, 100, 40, 20, 10, 7):
+        fill_until_full(lambda _, size=size: padding.append("p" * size))
+    fill_until_full(lambda _: padding.append(1))
+
+
+def take_one(shared: shobj.Dict | shobj.List) -> int:
+    del shared[len(shared) // 2]
+    return 1
+
+
+def take_a_third(shared: shobj.Dict | shobj.List) -> int:
+    third = len(shared) // 3
+    if isinstance(shared, shobj.List):
+        del shared[third : 2 * third]
+    else:
+        for key in range(third, 2 * third):
+            del shared[key]
+    return third
+
+
+def take_some(shared: shobj.Dict | shobj.List) -> int:
+    indices = range(len(shared) - 1, 0, -(len(shared) // 25) or -1)
+    for index in indices:
+        del shared[index]
+    return len(indices)
+
+
+def take_all(shared: shobj.Dict | shobj.List) -> int:
+    count = len(shared)
+    while shared:
+        shared.popitem() if isinstance(shared, shobj.Dict) else shared.pop()
+    return count
+
+
+def take_half_in_steps(shared: shobj.Dict | shobj.List) -> int:
+    count = len(shared)
+    if isinstance(shared, shobj.List):
+        while len(shared) > count // 2:
+            del shared[:1000]
+    else:
+        for key in range(count // 2):
+            del shared[key]
+    return count // 2
+
+
+def clear(shared: shobj.Dict | shobj.List) -> int:
+    count = len(shared)
+    shared.clear()
+    return count
+
+
+def shrink(shared: shobj.Dict | shobj.List) -> int:
+    """No element goes, but each becomes one that takes no block."""
+    for key in range(0, len(shared), 3):
+        shared[key] = key
+    return 0
+
+
+# What is done, and whether one transaction may do all of it: the log of many small steps has no bound.
+DELETERS = {
+    "one": (take_one, True),
+    "some": (take_some, True),
+    "a third": (take_a_third, False),
+    "half, in steps": (take_half_in_steps, False),
+    "all, one after another": (take_all, False),
+    "all at once": (clear, True),
+    "smaller values": (shrink, False),
+}
+
+SHAPES: dict[str, Callable[[int], object]] = {
+    "integers": lambda number: number,
+    "strings": lambda number: f"value number {number}",
+    "objects": lambda number: [number, {}],
+    "long strings": lambda number: "v" * 150_000,
+}
+
+
+def delete_elsewhere(path: str, delete: str, in_transaction: bool) -> None:
+    """In a process of its own, whose session begins in the full store."""
+    take, _ = DELETERS[delete]
+    with shobj.open_store(path) as store:
+        before = len(store.root["filled"])
+        if in_transaction:
+            with store.transaction():
+                taken = take(store.root["filled"])
+        else:
+            taken = take(store.root["filled"])
+        left = len(store.root["filled"])
+        ensure(left <= before - taken, f"{left} of {before} are left when {taken} were taken")
+
+
+def check_room(store: shobj.Store, path: str, made: int, shape: str, delete: str) -> None:
+    shared = store.root["filled"]
+    value = SHAPES[shape]
+    taken = made - len(shared)
+
+    def add(number: int) -> None:
+        if isinstance(shared, shobj.Dict):
+            shared[made + number] = value(made + number)
+        else:
+            shared.append(value(made + number))
+
+    if taken > made // 10:
+        # A small dict needs nodes of a size that a large one does not have, and a slab of nodes keeps its size.
+        store.root.pop("pad", None)
+        again = fill_until_full(add)
+        ensure(again >= taken * 3 // 5, f"{delete}: {taken} of {made} were taken, and {again} fit in their place")
+    if delete == "one":
+        ensure(len(shared) == made - 1, "one was to go")
+
+
+def empty_full_stores(path: str) -> int:
+    """Each way of deleting in each kind of full store works, and there is room afterwards."""
+    failed = 0
+    for kind in (dict, list):
+        for shape, value in SHAPES.items():
+            for delete, (_, may_be_one) in DELETERS.items():
+                for in_transaction in (False, True) if may_be_one else (False,):
+                    with shobj.open_store(path, flag="n", max_size=EMPTIED_SIZE) as store:
+                        store.root["filled"] = kind()
+                        shared = store.root["filled"]
+                        made = fill_until_full(
+                            lambda number, shared=shared, value=value: shared.__setitem__(number, value(number))
+                            if isinstance(shared, shobj.Dict)
+                            else shared.append(value(number))
+                        )
+                        pad(store)
+                    what = f"{kind.__name__} of {shape}, {delete}" + (", in a transaction" if in_transaction else "")
+                    pid = os.fork()
+                    if pid == 0:
+                        code = 1
+                        try:
+                            delete_elsewhere(path, delete, in_transaction)
+                            code = 0
+                        except BaseException as error:
+                            print(f"FAILED: {what}: {type(error).__name__}: {error}", flush=True)
+                        os._exit(code)
+                    try:
+                        ensure(os.waitpid(pid, 0)[1] == 0, "deleting failed")
+                        with shobj.open_store(path) as store:
+                            check_room(store, path, made, shape, delete)
+                            store.gc()
+                        check = subprocess.run(["shobj", "check", path], capture_output=True, text=True)
+                        ensure(check.returncode == 0, f"shobj check: {check.stdout}{check.stderr}")
+                    except Failure as failure:
+                        failed += 1
+                        print(f"FAILED: {what}: {failure}")
+            print(f"{kind.__name__} of {shape}: full, and emptied in all ways")
+    return failed
+
+
 FILLERS = {
     "dict of integers": (fill_dict, None),
     "dict of short strings": (fill_dict, (6, 60)),
@@ -152,6 +312,7 @@ def main() -> int:
             kept = f"{path}-{failed}"
             os.rename(path, kept)
             print(f"FAILED: {name}: {failure}\nthe store is kept: {kept}")
+    failed += empty_full_stores(path)
     if os.path.exists(path):
         shobj.unlink(path)
     return 1 if failed else 0

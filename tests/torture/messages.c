@@ -1,5 +1,5 @@
 /*
- * messages.c: what goes through a store must not stay in it.
+ * messages.c: what goes through a store must not stay in it. Part of the torture (run), with COUNT by the time it has.
  *
  *     messages [COUNT [FORM...]]
  *

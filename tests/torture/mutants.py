@@ -27,7 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TORTURE = ROOT / "tests" / "torture"
 NEEDED = ("CMakeLists.txt", "cmake", "store", "tests")
 CHECKERS = {"serializable": "history", "linearizable": "operations"}  # with their programs
-PROGRAMS = {"wakes": ("contention", "wake", "100"), "schedules": ("test_schedule", "3000"), "gc_schedule": ("test_gc_schedule", "600")}  # other tests that are no unit tests
+PROGRAMS = {  # other tests that are no unit tests
+    "wakes": ("contention", "wake", "100"),
+    "schedules": ("test_schedule", "3000"),
+    "gc_schedule": ("test_gc_schedule", "600"),
+}
 
 
 @dataclasses.dataclass

@@ -757,8 +757,8 @@ COLLECTING: list[tuple[bool, Callable[[dict], object] | None]] = [
 
 
 class Collecting(Series):
-    """The victim drops much and collects it, while a thread of it goes on making and dropping objects, in rings too, which it holds
-    by its proxies alone in between."""
+    """The victim drops much and collects it, while a thread of it goes on making and dropping objects, in rings too,
+    which it holds by its proxies alone in between."""
 
     name = "collecting"
     kinds = ("kill", "stop", "twice")
@@ -944,7 +944,8 @@ class Run:
                 apart(self.look_and_change_everything)
             self.scenario.finish()
             if (blocks := self.blocks_of_nothing()) != self.nothing:
-                raise Wrong(f"{blocks} blocks are left when all was dropped and collected; an empty store has {self.nothing}")
+                left = f"{blocks} blocks are left when all was dropped and collected"
+                raise Wrong(f"{left}; an empty store has {self.nothing}")
             return met
         finally:
             self.scenario.drop()
