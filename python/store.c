@@ -259,6 +259,7 @@ static PyObject *stat_dict(const shobj_stat *s)
             goto fail;
     if (put(dict, "created_ns", PyLong_FromLongLong(s->created_ns)) == 0 &&
         put(dict, "gc_began_ns", PyLong_FromLongLong(gc->began_ns)) == 0 &&
+        put(dict, "gc_mark_ended_ns", PyLong_FromLongLong(gc->mark_ended_ns)) == 0 &&
         put(dict, "gc_ended_ns", PyLong_FromLongLong(gc->ended_ns)) == 0 &&
         put(dict, "gc_phase", PyUnicode_FromString(gc->phase)) == 0)
         return dict;
@@ -564,9 +565,9 @@ static PyMethodDef store_methods[] = {
      "stat($self, /)\n--\n\n"
      "A dict of numbers. Bytes: file_bytes, size_bytes, max_bytes, used_bytes, free_bytes, kept_bytes (free for one\n"
      "session alone, see sessions()), live_bytes (what the last collection left). Counts: objects, blocks, slabs,\n"
-     "free_slabs, given_slabs (free, and without memory), commits, conflicts, retries, elders, recoveries, collections, sessions, processes, pins. clock,\n"
-     "layout_version; created_ns (nanoseconds since 1970). The collection that is under way, or the last one:\n"
-     "gc_phase (str: idle, arm, roots, mark, kill, sweep), gc_cycle, gc_began_ns, gc_ended_ns (of the last whole\n"
+     "free_slabs, given_slabs (free, and without memory), commits, conflicts, retries, elders, recoveries, collections,\n"
+     "sessions, processes, pins. clock, layout_version; created_ns (nanoseconds since 1970). The collection that is under way, or the last one:\n"
+     "gc_phase (str: idle, arm, roots, mark, kill, sweep), gc_cycle, gc_began_ns, gc_mark_ended_ns, gc_ended_ns (of the last whole\n"
      "one), gc_marked, gc_marked_bytes, gc_freed, gc_freed_bytes, gc_held_slabs (left to a session that stands\n"
      "still); of all: gc_freed_ever, gc_freed_ever_bytes. The time it takes grows with the store."},
     {"gc", FAST(store_gc), METH_FASTCALL | METH_KEYWORDS,

@@ -489,6 +489,7 @@ typedef struct shobj_dict_iter {
     uint64_t serial; /* of the last entry given out */
     uint64_t hint_off;
     uint64_t hint_header;
+    uint64_t hint_version;
     bool reverse;
     bool started;
 } shobj_dict_iter;

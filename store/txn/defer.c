@@ -29,7 +29,7 @@ bool sho_may_defer(const sho_session *s, shobj_oid object, unsigned kind)
     if (s->doomed || s->reading || s->deferring || s->store->readonly || sho_op_node_header(s, off, &header))
         return false;
     return SHM_HEADER_KIND(header) == kind && SHM_OID_FITS(object, header) &&
-           !sho_entries_have(s, off);
+           !sho_entries_have(s, off, s->o.entry_count);
 }
 
 int sho_defer(sho_session *s, shobj_oid object, sho_deferred_body body, const void *data, size_t bytes)

@@ -159,9 +159,9 @@ static uint32_t entry_find(const sho_session *s, const struct shm_node *node)
     return entry_find_place(s, node, &place);
 }
 
-bool sho_entries_have(const sho_session *s, uint64_t off)
+bool sho_entries_have(const sho_session *s, uint64_t off, uint32_t first)
 {
-    return entry_find(s, (const struct shm_node *)(s->region->base + off)) != UINT32_MAX;
+    return first == UINT32_MAX || (s->mapped && entry_find(s, (const struct shm_node *)((uintptr_t)s->region->base + off)) < first);
 }
 
 static int entry_add(sho_session *s, struct shm_node *node, uint64_t version, bool is_new, uint32_t *ret_entry)

@@ -113,6 +113,23 @@ SHO_INLINE uint64_t sho_view_word(const sho_view *view, unsigned i)
     return sho_load(&view->words[i]);
 }
 
+/* As long as it is the same, the node is; 0: it can't be told, since this transaction has changed it, or another just has. */
+SHO_INLINE uint64_t sho_view_version(const sho_session *s, const sho_view *view)
+{
+    const sho_op_state *o = (const sho_op_state *)s;
+    if (view->write != NULL || (view->entry & SHO_ENTRY_NEW_BIT))
+        return 0;
+    uint64_t version = o->entries[view->entry].version;
+    return SHM_OREC_IS_LOCKED(version) ? 0 : version;
+}
+
+/* How many nodes a transaction has read so far; 0 outside of one. Was the one at off among the first so many? (UINT32_MAX: yes) */
+SHO_INLINE uint32_t sho_entries_count(const sho_session *s)
+{
+    return ((const sho_op_state *)s)->entry_count;
+}
+bool sho_entries_have(const sho_session *s, uint64_t off, uint32_t first);
+
 int sho_op_read_slow(sho_session *s, uint64_t off, unsigned kind, sho_view *ret_view);
 
 /* Reads the node at `off`, which must be of `kind`. 0, SHO_RESTART, SHOBJ_ECORRUPT (bad offset or another kind:

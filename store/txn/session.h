@@ -497,8 +497,6 @@ sho_mark sho_op_mark(const sho_session *s);
 void sho_op_undo_to(sho_session *s, sho_mark mark);
 /* Moves the snapshot to now. ECONFLICT: something that was read has changed. */
 int sho_op_renew(sho_session *s);
-/* Has the transaction looked at the node at off? */
-bool sho_entries_have(const sho_session *s, uint64_t off);
 
 /* Forgets everything gathered since the log was empty (private side only). */
 void sho_entries_reset(sho_session *s);

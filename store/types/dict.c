@@ -258,8 +258,7 @@ static int replace(sho_session *s, sho_dict_path *path, const shobj_value *value
         return rc;
     if (sho_cell_is_box(old) && SHO_UNLIKELY(rc = sho_cell_release(s, old)))
         return rc;
-    if (SHO_LIKELY(path->mode != SHO_DICT_INDEXED || !SHO_DICT_CHUNK_SHUT(sho_view_word(home, 0))))
-        sho_op_leaf(s); /* F1, F2, F3 */
+    sho_op_leaf(s); /* F1, F2, F3 */
     rc = sho_op_check(s);
     if (SHO_UNLIKELY(rc))
         return rc;

@@ -36,9 +36,8 @@
  * F2  A chunk marked SOLE is all of its dict. Losing the mark, or being replaced, writes it.
  * F3  That a key has its entry in a slot of a chunk is a fact of the chunk: whatever moves an
  *     entry, deletes it, or frees the chunk, writes the chunk. So an update of an existing key
- *     writes one node and reads no order node. But for a chunk marked SHUT, of which nothing is a fact but together
- *     with the way to it: it may be taken out of the dict without being written (dict_clear.c). Whatever else
- *     changes its meta opens it again.
+ *     writes one node and reads no order node. Only clearing
+ *     may leave chunks as they are that go all together (dict_clear.c).
  * Absence of a key is, in an INDEXED dict, a fact of its group; order and tail chunk are written by
  * all who insert.
  */
@@ -69,14 +68,12 @@ enum {
     SHO_DICT_SLOTS_MAX = 20 /* of a head and of a chunk */
 };
 
-/* Chunk. Word 0: used:8 | live:8 | sole:1 | shut:1. A dict's SOLE chunk has limit = next serial and no
+/* Chunk. Word 0: used:8 | live:8 | sole:1. A dict's SOLE chunk has limit = next serial and no
  * neighbours. */
 #define SHO_DICT_CHUNK_META(used, live, sole) ((uint64_t)(used) | (uint64_t)(live) << 8 | (uint64_t)(sole) << 16)
 #define SHO_DICT_CHUNK_USED(meta)             ((unsigned)((meta)&0xff))
 #define SHO_DICT_CHUNK_LIVE(meta)             ((unsigned)((meta) >> 8 & 0xff))
 #define SHO_DICT_CHUNK_SOLE(meta)             ((unsigned)((meta) >> 16 & 1))
-#define SHO_DICT_CHUNK_SHUT(meta)             ((unsigned)((meta) >> 17 & 1))
-#define SHO_DICT_SHUT_BIT                     (1ULL << 17)
 enum {
     SHO_DICT_CHUNK_NEXT = 1,
     SHO_DICT_CHUNK_PREV = 2,

@@ -1,42 +1,35 @@
 /*
  * dict_clear.c: all entries go.
  *
- * Head and order node are written, and every chunk: who updates a key writes its chunk alone (F3), and is to be told. A
- * chunk takes three words of the log. Boxes, groups and tries are freed as far as the log has room for their names;
- * nobody writes a group without having validated the way to it, so that what is left of them is garbage like any
- * other, for the next collection.
+ * Head and order node are written, and every chunk. A chunk takes three words of the log. Boxes, groups and tries are freed as
+ * far as the log has room for their names; nobody writes a group without having validated the way to it, so that what is left
+ * of them is garbage like any other, for the next collection.
  *
- * In a full store there may be no room for the names of all chunks. Then they are marked SHUT first, a few at a time, in
- * commits of their own that change nothing else: from then on whoever updates a key of such a chunk validates the way to
- * it, as he does for all other changes. (Whoever has read the chunk before finds another version.) What reads all chunks and
- * finds them shut may then empty the dict by its head, and leave the chunks to the collector too:
+ * In a full store there may be no room for the names of all chunks. Then these, too, are left to the collector, unwritten, but
+ * for those that the transaction has read before. An update of a key that is there looks at its chunk alone (F3), and may
+ * lock it when it is no part of the dict any more. Such an update was under way when the dict was cleared, so it counts
+ * as made just before that: the value goes with the others, and nobody has seen the dict, or the key in it, without it.
  *
- *   - an update that has read its chunk before it was shut fails at the chunk, or has committed before; then the version
- *     that the clearing has read, and validates, is a later one;
- *   - one that has read it afterwards validates the head behind its locks, and fails there, or commits first, and the
- *     clearing fails at the chunk's version;
- *   - readers have the head on their path, or, with an iterator's hint, see the mark (dict_iter.c).
+ *   - A transaction that has looked at the key and then clears, writes its chunk, and one of the two fails.
+ *   - One that looks at the key and does not clear has the head among what it has read, as has any other reader; an iterator's hint
+ *     counts only as long as the head is as it was (dict_iter.c).
+ *   - The chunk's memory is safe: who has read it can't lock it when it has been freed, nor change it and free what it held when
+ *     a collection has found it to be garbage (C7 in commit.c).
  *
- * Inside a transaction another thread marks them, in a session of its own; if the transaction has read one of them before,
- * it loses, and finds them shut when it is run again. Chunks that others have opened meanwhile, by inserting or deleting, are
- * few, and freed by name.
- *
- * A crash leaves chunks that are shut: a slower update, until something else changes in them.
+ * A crash leaves nothing of its own: all is one commit.
  */
-#include <pthread.h>
-#include <signal.h>
-#include <string.h>
-
 #include "base/error.h"
 #include "txn/session.h"
 #include "types/dict.h"
+
+#define ALL UINT32_MAX /* chunks are named */
 
 /* Nodes to be freed when the check has passed, in memory of the session. */
 typedef struct frees {
     struct frees_block *blocks;
     uint64_t count;
     uint64_t count_max; /* damaged references may make a maze of the index */
-    bool leaves; /* chunks that are shut to the collector */
+    uint32_t named; /* chunks are named that are among the session's first entries, so many; the others are left */
 } frees;
 
 struct frees_block {
@@ -117,12 +110,12 @@ static int gather_chunks(sho_session *s, const sho_view *order, frees *f)
     while (off != 0) {
         sho_view from = chunk;
         sho_dict_array array;
+        bool is_left = !sho_entries_have(s, off, f->named);
         int rc = sho_dict_read(s, &from, off, SHM_DICT_CHUNK, &chunk);
         if (rc || (rc = sho_dict_chunk_array(&chunk, &array)))
             return rc;
         if (array.limit <= limit)
             return sho_dict_damaged(&chunk, "a chunk out of order");
-        bool is_left = f->leaves && SHO_DICT_CHUNK_SHUT(sho_view_word(&chunk, 0));
         if ((rc = is_left ? frees_count(s, f, &chunk) : frees_add(s, f, &chunk)))
             return rc;
         limit = array.limit;
@@ -172,17 +165,18 @@ static int gather_index(sho_session *s, const sho_view *from, uint64_t ref, unsi
     return 0;
 }
 
-static int empty_indexed(sho_session *s, sho_view *head, bool leaves)
+static int empty_indexed(sho_session *s, sho_view *head, uint32_t named)
 {
-    frees chunks = {.count_max = UINT64_MAX, .leaves = leaves};
+    frees chunks = {.count_max = UINT64_MAX, .named = named};
     sho_view order;
     int rc = sho_op_write(s, head);
-    if (rc || (rc = sho_dict_read_order(s, head, &order)) || (rc = sho_op_retire(s, &order)) ||
-        (rc = gather_chunks(s, &order, &chunks)))
+    if (rc || (rc = sho_dict_read_order(s, head, &order)) || (rc = sho_op_retire(s, &order)))
+        return rc;
+    if (named > 0 && (rc = gather_chunks(s, &order, &chunks)))
         return rc;
     /* Far more than an index ever has: a group has an entry, or a neighbour that has. */
     frees index = {.count_max = chunks.count + 4096 + 64 * sho_view_word(&order, SHO_DICT_ORDER_COUNT)};
-    rc = leaves ? 0 : gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &index);
+    rc = named != ALL ? 0 : gather_index(s, head, sho_view_word(head, SHO_DICT_HEAD_REF), 0, &index);
     if (rc == SHOBJ_EFULL)
         rc = 0; /* what has no name in the log is left to the collector */
     if (rc || (rc = release_all(s, &chunks)) || (rc = sho_op_check(s)))
@@ -213,7 +207,7 @@ static int empty_array(sho_session *s, sho_view *head, sho_view *chunk, const sh
     return 0;
 }
 
-static int empty(sho_session *s, sho_view *head, bool leaves)
+static int empty(sho_session *s, sho_view *head, uint32_t named)
 {
     sho_dict_array array;
     sho_view chunk;
@@ -227,156 +221,23 @@ static int empty(sho_session *s, sho_view *head, bool leaves)
         if (rc == 0)
             rc = sho_dict_chunk_array(&chunk, &array);
         return rc ? rc : empty_array(s, head, &chunk, &array);
-    case SHO_DICT_INDEXED: return empty_indexed(s, head, leaves);
+    case SHO_DICT_INDEXED: return empty_indexed(s, head, named);
     default: return sho_dict_damaged(head, "a dict of no known form");
     }
 }
 
 int sho_dict_empty_last(sho_session *s, sho_view *head)
 {
-    return empty(s, head, false);
-}
-
-/* ------------------------------------------------------------------------------------- shutting */
-
-#define SHUT_MAX 32u /* chunks of one commit */
-
-struct shutting {
-    shobj_oid dict;
-    uint64_t at; /* the chunk to go on with; 0: the first one */
-    uint64_t next; /* the same for the commit after this one */
-    unsigned count;
-    sho_view views[SHUT_MAX];
-};
-
-/* The chunk at `at`, if it still is one of this dict: then the index leads to it. *ret_good tells. */
-static int find_chunk(sho_session *s, const sho_view *head, uint64_t at, sho_view *chunk, bool *ret_good)
-{
-    sho_dict_array array;
-    sho_dict_path path;
-    unsigned slot = 0;
-    *ret_good = false;
-    int rc = sho_op_read(s, at, SHM_DICT_CHUNK, chunk);
-    if (rc == 0)
-        rc = sho_dict_chunk_array(chunk, &array);
-    if (rc)
-        return rc == SHOBJ_ECORRUPT ? 0 : rc;
-    while (slot < array.used && sho_dict_array_word(&array, slot, 0) == 0)
-        slot++;
-    if (slot == array.used)
-        return 0;
-    path.head = *head;
-    rc = sho_dict_find_place(s, &path, SHO_DICT_ENTRY_HASH(sho_dict_array_word(&array, slot, 0)),
-                             SHO_DICT_PLACE(at, slot));
-    *ret_good = rc == 0;
-    return rc == SHOBJ_ECORRUPT ? 0 : rc;
-}
-
-static int shut_body(sho_session *s, struct shutting *sh)
-{
-    sho_view head, order, chunk;
-    bool good = false;
-    uint64_t steps = 0;
-    int rc = sho_dict_read_head(s, sh->dict, &head);
-    sh->count = 0;
-    sh->next = 0;
-    if (rc || SHO_DICT_MODE(sho_view_word(&head, 0)) != SHO_DICT_INDEXED)
-        return rc;
-    if (sh->at != 0 && (rc = find_chunk(s, &head, sh->at, &chunk, &good)))
-        return rc;
-    if (!good && ((rc = sho_dict_read_order(s, &head, &order)) ||
-                  (rc = sho_dict_read(s, &order, sho_view_word(&order, SHO_DICT_ORDER_FIRST), SHM_DICT_CHUNK, &chunk))))
-        return rc;
-    for (;;) {
-        if (!SHO_DICT_CHUNK_SHUT(sho_view_word(&chunk, 0))) {
-            sh->views[sh->count] = chunk;
-            rc = sho_op_write(s, &sh->views[sh->count]);
-            if (rc == SHOBJ_EFULL && sh->count > 0)
-                break;
-            if (rc)
-                return rc;
-            sh->count++;
-        }
-        sh->next = sho_view_word(&chunk, SHO_DICT_CHUNK_NEXT);
-        if (sh->next == 0 || sh->count == SHUT_MAX)
-            break;
-        sho_view from = chunk;
-        uint64_t limit = sho_view_word(&chunk, SHO_DICT_CHUNK_LIMIT);
-        if ((rc = sho_dict_read(s, &from, sh->next, SHM_DICT_CHUNK, &chunk)))
-            return rc;
-        if (sho_view_word(&chunk, SHO_DICT_CHUNK_LIMIT) <= limit)
-            return sho_dict_damaged(&chunk, "a chunk out of order");
-        steps++;
-        if ((steps & (steps - 1)) == 0 && (rc = sho_op_check(s)))
-            return rc;
-    }
-    if ((rc = sho_op_check(s)))
-        return rc;
-    for (unsigned i = 0; i < sh->count; i++)
-        sho_op_set(s, &sh->views[i], 0, sho_view_word(&sh->views[i], 0) | SHO_DICT_SHUT_BIT);
-    return 0;
-}
-
-/* All chunks, from the first one to the last. */
-static int shut(sho_session *s, shobj_oid dict)
-{
-    struct shutting sh = {.dict = dict};
-    int rc;
-    do {
-        sh.at = sh.next;
-        SHO_OP(s, rc, shut_body(s, &sh));
-        (void)sho_fault("dict.shut");
-    } while (rc == 0 && sh.next != 0);
-    return rc;
-}
-
-struct helper {
-    shobj_store *store;
-    shobj_oid dict;
-    uint64_t deadline_ns;
-    int rc;
-};
-
-static void *help(void *arg)
-{
-    struct helper *helper = arg;
-    sho_session *s;
-    helper->rc = sho_session_get(helper->store, &s);
-    if (helper->rc == 0) {
-        s->bare = true;
-        s->deadline_ns = helper->deadline_ns;
-        helper->rc = shut(s, helper->dict);
-    }
-    return NULL;
-}
-
-/* The thread's session is in the middle of a transaction. Who has the right of way lets go of it: the other would wait for that. */
-static int shut_beside(sho_session *s, shobj_oid dict)
-{
-    struct helper helper = {.store = sho_session_store(s), .dict = dict, .deadline_ns = s->deadline_ns};
-    pthread_t thread;
-    sigset_t all, before;
-    if (s->token != 0)
-        sho_elder_leave(s);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's threads */
-    int rc = pthread_create(&thread, NULL, help, &helper);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return sho_error(SHOBJ_ENOMEM, "clearing a dict of %s: no thread could be made: %s", s->region->path, strerror(rc));
-    void *token = sho_wait_enter(s);
-    pthread_join(thread, NULL);
-    sho_wait_leave(s, token);
-    return helper.rc;
+    return empty(s, head, ALL);
 }
 
 /* ------------------------------------------------------------------------------------- clearing */
 
-static int clear_body(sho_session *s, shobj_oid dict, bool leaves)
+static int clear_body(sho_session *s, shobj_oid dict, uint32_t named)
 {
     sho_view head;
     int rc = sho_dict_read_head(s, dict, &head);
-    return rc ? rc : empty(s, &head, leaves);
+    return rc ? rc : empty(s, &head, named);
 }
 
 SHOBJ_API int shobj_dict_clear(shobj_store *store, shobj_oid dict)
@@ -385,12 +246,10 @@ SHOBJ_API int shobj_dict_clear(shobj_store *store, shobj_oid dict)
     int rc = sho_session_get(store, &s);
     if (SHO_UNLIKELY(rc))
         return rc;
+    uint32_t read_before = sho_entries_count(s);
     sho_values_reset(s);
-    SHO_OP(s, rc, clear_body(s, dict, false));
-    if (rc != SHOBJ_EFULL) /* of the log */
-        return rc;
-    rc = sho_op_in_txn(s) ? shut_beside(s, dict) : shut(s, dict);
-    if (rc == 0)
-        SHO_OP(s, rc, clear_body(s, dict, true));
+    SHO_OP(s, rc, clear_body(s, dict, ALL));
+    if (rc == SHOBJ_EFULL) /* of the log */
+        SHO_OP(s, rc, clear_body(s, dict, read_before));
     return rc;
 }

@@ -5,9 +5,9 @@
  * serials ascend along the list, and no serial comes twice; so "the entries above (below) it" never
  * gives one twice nor leaves one out. The chunk that had it is a hint. It holds as long as that
  * very node (offset and header, with its birth) is a chunk: chunks never change their dict or their
- * order, and a freed one has lost its kind or changed its birth. One marked SHUT may have been taken
- * out and not be freed yet (F3): its hint counts for nothing. Otherwise the list is walked from its
- * nearer end.
+ * order, and a freed one has lost its kind or changed its birth. One that a clearing has left to the
+ * collector has not (dict_clear.c), so the dict's head must be as it was, too: clearing writes it,
+ * and little else does. Otherwise the list is walked from its nearer end.
  */
 #include "types/dict.h"
 
@@ -19,6 +19,7 @@ typedef struct batch {
     shobj_item *items;
     size_t max;
     size_t count;
+    uint64_t head_version;
 } batch;
 
 SHOBJ_API void shobj_dict_iter_init(shobj_dict_iter *iter, shobj_oid dict, bool reverse)
@@ -49,6 +50,7 @@ static int take(sho_session *s, const sho_dict_array *array, batch *b)
         b->at.started = true;
         b->at.hint_off = array->view->off;
         b->at.hint_header = array->view->header;
+        b->at.hint_version = b->head_version;
     }
     return 0;
 }
@@ -113,17 +115,17 @@ static int search(sho_session *s, const sho_view *order, uint64_t serial, sho_vi
     return 0;
 }
 
-/* The chunk of the hint. *ret_good: it still is one. */
-static int read_hint(sho_session *s, const shobj_dict_iter *at, sho_view *chunk, sho_dict_array *array, bool *ret_good)
+/* The chunk of the hint. *ret_good: it still is one of the dict. */
+static int read_hint(sho_session *s, const batch *b, sho_view *chunk, sho_dict_array *array, bool *ret_good)
 {
+    const shobj_dict_iter *at = &b->at;
     *ret_good = false;
-    if (!at->started || at->hint_off == 0)
+    if (!at->started || at->hint_off == 0 || at->hint_version != b->head_version || b->head_version == 0)
         return 0;
     int rc = sho_op_read(s, at->hint_off, SHM_DICT_CHUNK, chunk);
     if (rc == SHOBJ_ECORRUPT)
         return 0; /* freed, and something else by now */
-    if (rc || ((chunk->header ^ at->hint_header) & SHM_NODE_IDENTITY_MASK) != 0 ||
-        SHO_DICT_CHUNK_SHUT(sho_view_word(chunk, 0)))
+    if (rc || ((chunk->header ^ at->hint_header) & SHM_NODE_IDENTITY_MASK) != 0)
         return rc;
     *ret_good = true;
     return sho_dict_chunk_array(chunk, array);
@@ -136,7 +138,7 @@ static int iter_indexed(sho_session *s, const sho_view *head, batch *b)
     bool good;
     bool end = false;
     uint64_t steps = 0;
-    int rc = read_hint(s, &b->at, &chunk, &array, &good);
+    int rc = read_hint(s, b, &chunk, &array, &good);
     if (rc == 0 && !good) {
         rc = sho_dict_read_order(s, head, &order);
         if (rc)
@@ -164,6 +166,7 @@ static int iter_body(sho_session *s, batch *b)
     int rc = sho_dict_read_head(s, b->at.dict, &head);
     if (rc)
         return rc;
+    b->head_version = sho_view_version(s, &head);
     switch (SHO_DICT_MODE(sho_view_word(&head, 0))) {
     case SHO_DICT_INLINE: rc = sho_dict_head_array(&head, &array); break;
     case SHO_DICT_CHUNK: rc = read_chunk(s, &head, sho_view_word(&head, SHO_DICT_HEAD_REF), &chunk, &array); break;

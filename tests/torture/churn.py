@@ -64,7 +64,8 @@ def work(path: str, entries: int, large: float, seed: int) -> None:
 
 class Worker:
     def __init__(self, path: str, entries: int, large: float, seed: int) -> None:
-        self.process = subprocess.Popen([sys.executable, __file__, "--worker", path, str(entries), str(large), str(seed)])
+        arguments = [path, str(entries), str(large), str(seed)]
+        self.process = subprocess.Popen([sys.executable, __file__, "--worker", *arguments])
 
     def kill(self) -> None:
         assert self.process.poll() is None, f"a worker ended by itself with {self.process.returncode}"
@@ -87,7 +88,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--live", type=int, default=200, help="MiB")
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--large", type=float, default=0.0, help="share of values with bytes of 20 to 300 KiB; they need more room")
+    parser.add_argument("--large", type=float, default=0.0, help="share of values of 20 to 300 KiB, which need room")
     parser.add_argument("--limit", type=float, default=1.5, help="file bytes to live bytes")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     options = parser.parse_args()

@@ -135,7 +135,7 @@ static void test_full(void)
 {
     static const uint64_t sizes[] = {23000, 29000, 33000, 45000, 70000, 100000, 160000, 350000, 420000};
     open_store(24 << 20);
-    uint64_t slabs = (store->region->max_bytes - store->region->data_off) >> SHM_SLAB_SHIFT;
+    uint64_t slabs = ((store->region->max_bytes - store->region->data_off) >> SHM_SLAB_SHIFT) - sho_slab_reserve(store->region);
     for (size_t i = 0; i < SHO_COUNT_OF(sizes); i++) {
         uint64_t each = (sizes[i] + SHM_SLAB_BYTES - 1) >> SHM_SLAB_SHIFT;
         uint64_t least = sizes[i] <= SHO_BOX_SLAB_BYTES_MAX ? (slabs - 2) * 2 : (slabs - 2) / each;
