@@ -109,6 +109,10 @@ static int order_writes(sho_session *s)
         s->order = p;
         s->order_room = room;
     }
+    if (s->o.entry_count == 1) {
+        s->order[0] = 0;
+        return 1;
+    }
     int count = 0;
     for (uint32_t i = 0; i < s->o.entry_count && (uint32_t)count < s->write_count; i++)
         if (entry_changes(&s->o.entries[i])) {

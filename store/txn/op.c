@@ -475,6 +475,8 @@ int sho_op_box(sho_session *s, uint64_t off, uint64_t *ret_header, const sho_wor
 int sho_op_check_slow(sho_session *s)
 {
     sho_fence_acquire();
+    if (s->depth == 0 && s->o.entry_count == 1 && SHO_LIKELY(entry_valid(&s->o.entries[0])))
+        return 0;
     if (s->depth == 0)
         return sho_entries_valid(s) ? 0 : SHO_RESTART;
     if (s->doomed)

@@ -241,6 +241,35 @@ SHO_INLINE bool sho_trail_holds(const sho_trail *trail)
     return true;
 }
 
+/* A lone look at an object's first node, outside of transactions: words that are read between the two calls stood together if both are
+ * true. Of I1 and I2 (op.c) nothing else is left. */
+typedef struct sho_peek {
+    const struct shm_node *node;
+    uint64_t orec;
+    unsigned word_count;
+} sho_peek;
+
+SHO_INLINE bool sho_op_peek(sho_session *s, shobj_oid oid, unsigned kind, sho_peek *ret_peek)
+{
+    const sho_op_state *o = (const sho_op_state *)s;
+    uint64_t off = SHM_OID_OFF(oid);
+    if (SHO_UNLIKELY(off - o->data_off >= o->limit - o->data_off - SHM_NODE_BYTES(SHM_NODE_WORDS_MAX) || o->tracked))
+        return false;
+    const struct shm_node *node = (const struct shm_node *)(o->base + off);
+    ret_peek->node = node;
+    ret_peek->orec = sho_load_acquire(&node->orec);
+    uint64_t header = sho_load(&node->header);
+    ret_peek->word_count = SHM_NODE_WORDS(header);
+    return SHO_LIKELY(!SHM_OREC_IS_LOCKED(ret_peek->orec) && SHM_HEADER_KIND(header) == kind && SHM_OID_FITS(oid, header) &&
+                      SHM_NODE_WORDS(header) - 1 < SHM_NODE_WORDS_MAX);
+}
+
+SHO_INLINE bool sho_op_peek_holds(const sho_peek *peek)
+{
+    sho_fence_acquire();
+    return sho_load_acquire(&peek->node->orec) == peek->orec;
+}
+
 int sho_op_check_slow(sho_session *s);
 
 /* Are all orecs of this operation as they were read? 0, SHO_RESTART, SHOBJ_ECONFLICT. May be called more than once, for

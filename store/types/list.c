@@ -222,6 +222,22 @@ SHO_INLINE bool get_by_trail(sho_session *s, shobj_oid list, int64_t index, shob
     return true;
 }
 
+/* An int or float in the head of a short list: one node, and one word of it, outside of a transaction. False: read as usual. */
+SHO_INLINE bool get_number(sho_session *s, shobj_oid list, int64_t index, shobj_value *ret_value)
+{
+    sho_peek head;
+    if (!sho_op_peek(s, list, SHM_LIST, &head))
+        return false;
+    uint64_t meta = sho_load(&head.node->words[0]);
+    if (!LIST_META_IS_INLINE(meta) || (uint64_t)index >= meta || meta >= head.word_count)
+        return false;
+    uint64_t cell = sho_load(&head.node->words[1 + index]);
+    unsigned tag = SHO_CELL_TAG(cell);
+    if ((tag != SHO_TAG_INT && tag < SHO_TAG_FLOAT) || SHO_UNLIKELY(!sho_op_peek_holds(&head)))
+        return false;
+    return sho_cell_decode(s, cell, ret_value) == 0;
+}
+
 SHOBJ_API int shobj_list_get(shobj_store *store, shobj_oid list, int64_t index, shobj_value *ret_value)
 {
     sho_session *s;
@@ -229,7 +245,7 @@ SHOBJ_API int shobj_list_get(shobj_store *store, shobj_oid list, int64_t index, 
     if (SHO_UNLIKELY(rc))
         return rc;
     sho_values_reset(s);
-    if (get_by_trail(s, list, index, ret_value))
+    if (get_number(s, list, index, ret_value) || get_by_trail(s, list, index, ret_value))
         return 0;
     shobj_value value;
     SHO_OP(s, rc, get_body(s, list, index, &value));
