@@ -8,7 +8,7 @@
  * reads still hold, does not notice. A conflict thus needs two commits at the same moment, and costs the change alone.
  *
  * D1  A noted change stands behind all that the transaction did before and in front of all it does afterwards to that
- *     object: the first operation that looks at the object makes what is noted for it (op.c asks), and from then on
+ *     object: the first operation that looks at the object makes what is noted for it (read.c asks), and from then on
  *     the object is in the read set, so that nothing is noted for it any more.
  * D2  What is made is made by the ordinary bodies, as a nested block whose reads are forgotten when it is undone: nobody has
  *     seen them. The read set of the transaction proper is validated as ever: by a snapshot taken anew before

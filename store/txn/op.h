@@ -242,7 +242,7 @@ SHO_INLINE bool sho_trail_holds(const sho_trail *trail)
 }
 
 /* A lone look at an object's first node, outside of transactions: words that are read between the two calls stood together if both are
- * true. Of I1 and I2 (op.c) nothing else is left. */
+ * true. Of I1 and I2 (read.c) nothing else is left. */
 typedef struct sho_peek {
     const struct shm_node *node;
     uint64_t orec;

@@ -490,7 +490,7 @@ void sho_deferred_leave(sho_session *s, unsigned depth, bool undone);
 /* Makes what is still to be made, and commits. As sho_commit(). */
 int sho_deferred_commit(sho_session *s);
 
-/* ------------------------------------------------------------------------------------------ op.c */
+/* ------------------------------------------------------------------------------------------ read.c, op.c */
 
 sho_mark sho_op_mark(const sho_session *s);
 /* Undoes all that was changed since a mark, and forgets what was read since. */
