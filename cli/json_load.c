@@ -36,6 +36,10 @@ int json_stop_at(loader *l, const char *what)
 {
     uint64_t line;
     uint64_t column;
+    if (l->reader == NULL) { /* all has been read: it is about the whole */
+        snprintf(l->load->error, sizeof(l->load->error), "%s", what);
+        return json_stop(l, SHOBJ_EINVAL);
+    }
     json_place(l->reader, &line, &column);
     snprintf(l->load->error, sizeof(l->load->error), "line %" PRIu64 ", column %" PRIu64 ": %s", line, column, what);
     return json_stop(l, SHOBJ_EINVAL);

@@ -17,7 +17,6 @@ import mmap
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -29,21 +28,25 @@ ACCOUNTS = 64
 OPENING_BALANCE = 1000
 JOURNAL_LENGTH = 100
 HANG_SECONDS = 1.0
-PROGRESS = struct.Struct("<qd")  # transactions seen committed, time of the last one
 
 
 class Progress:
     """What each worker tells the killer, in memory that is outside the store."""
 
     def __init__(self, count: int) -> None:
-        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        memory = memoryview(mmap.mmap(-1, mmap.PAGESIZE))
+        # Each is stored in one piece: who is killed in the middle has told the old or the new one.
+        self._sequences = memory.cast("q")
+        self._times = memory.cast("d")
         self.count = count
 
     def note(self, number: int, sequence: int) -> None:
-        PROGRESS.pack_into(self._memory, number * PROGRESS.size, sequence, time.monotonic())
+        """So many transactions were seen committed, the last one just now."""
+        self._sequences[2 * number] = sequence
+        self._times[2 * number + 1] = time.monotonic()
 
     def read(self, number: int) -> tuple[int, float]:
-        return PROGRESS.unpack_from(self._memory, number * PROGRESS.size)
+        return self._sequences[2 * number], self._times[2 * number + 1]
 
 
 # ------------------------------------------------------------------------------------------------------------ workers
