@@ -118,6 +118,8 @@ def test_no_signal_is_lost(store):
 
 def test_control_c_ends_the_wait_of_retry(store, child):
     waiting = child("""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs this in the background has it ignored
 try:
     store.run(lambda: say("here") or root.update(a=1) or root.get("go") or shobj.retry())
 except KeyboardInterrupt:

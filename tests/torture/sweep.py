@@ -346,8 +346,8 @@ class Recovery(Series):
         return {name: {"n": 0, "list": []} for name in [*(point for point, _ in DEATHS), "marked"]}
 
     def is_possible(self, have: dict, done: int) -> bool:
-        # A single write that stands still, its lock taken and nothing more, is made when somebody has read through it (W3
-        # in store/txn/wait.c): who waits in vain for a recoverer that stands still does so.
+        # A single write that stands still, its lock taken and nothing more, is made when somebody has read through
+        # it (W3 in store/txn/wait.c): who waits in vain for a recoverer that stands still does so.
         made = copy.deepcopy(have)
         made["single.locked"]["n"] -= 1
         return super().is_possible(have, done) or super().is_possible(made, done)
