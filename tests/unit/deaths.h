@@ -27,4 +27,17 @@ static inline bool dies(void (*fn)(void), enum sho_fault_kind kind, uint64_t pas
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
+static inline void print_problem(const char *line, void *arg)
+{
+    (void)arg;
+    fprintf(stderr, "%s\n", line);
+}
+
+/* What the dead have left is sound. */
+static inline void check_sound(shobj_store *store)
+{
+    uint64_t problems;
+    CHECK_INT(shobj_check(store, print_problem, NULL, &problems), 0);
+}
+
 #endif

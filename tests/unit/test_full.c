@@ -136,18 +136,6 @@ static void take_copy(void)
     close(to);
 }
 
-static void report(const char *line, void *arg)
-{
-    (void)arg;
-    fprintf(stderr, "%s\n", line);
-}
-
-static void check_whole(void)
-{
-    uint64_t problems;
-    CHECK_INT(shobj_check(store, report, NULL, &problems), 0);
-}
-
 /* ------------------------------------------------------------------------------------------ ways to delete */
 
 static int64_t count; /* of the full object */
@@ -233,7 +221,7 @@ static void test_ways(enum shape shape)
         CHECK_INT(d.rc, 0);
         int64_t left = (int64_t)length(shape);
         CHECK(left < count);
-        check_whole();
+        check_sound(store);
         if (ways[w].body != some) {
             int64_t again = fill(shape, count);
             if (again < (count - left) / 5 * 4)
@@ -241,9 +229,9 @@ static void test_ways(enum shape shape)
                        count, again);
             CHECK(again >= (count - left) / 5 * 4);
         }
-        check_whole();
+        check_sound(store);
         CHECK_INT(shobj_collect(store, 1), 0);
-        check_whole();
+        check_sound(store);
         shobj_close(store);
     }
 }
@@ -294,7 +282,7 @@ static void test_deaths(enum shape shape, const struct way *way, uint64_t runs, 
         if (left != done && (left != (uint64_t)count || !has_died))
             printf("%s: killed at %" PRIu64 " of %" PRIu64 ": %" PRIu64 " left\n", way->name, passage, passages, left);
         CHECK(left == done || (left == (uint64_t)count && has_died));
-        check_whole();
+        check_sound(store);
         CHECK_INT(clear(store, &shape), 0);
         int64_t again = fill(shape, 0);
         if (again < count / 5 * 4)
@@ -302,7 +290,7 @@ static void test_deaths(enum shape shape, const struct way *way, uint64_t runs, 
                    again, count);
         CHECK(again >= count / 5 * 4);
         CHECK_INT(shobj_collect(store, 1), 0);
-        check_whole();
+        check_sound(store);
         shobj_close(store);
     }
 }
@@ -339,7 +327,7 @@ static void test_stops(enum shape shape, const struct way *way, uint64_t runs, u
         }
         CHECK_INT(clear(store, &shape), 0);
         CHECK(fill(shape, 0) >= count / 5 * 4);
-        check_whole();
+        check_sound(store);
         shobj_close(store);
     }
 }
@@ -404,9 +392,16 @@ static void test_updates(void)
             CHECK(rc == 0 || rc == SHOBJ_ENOTFOUND);
             CHECK_INT(rc == 0 ? value.i : taken[i], writers[i].last);
         }
-        check_whole();
+        check_sound(store);
         shobj_close(store);
     }
+}
+
+static void beside(void *(*fn)(void *))
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fn, NULL) == 0);
+    pthread_join(thread, NULL);
 }
 
 static struct writer late[WRITERS];
@@ -422,9 +417,7 @@ static void *drain_all(void *arg)
 /* Between an update's last look at its way and its lock. */
 static void drain_now(void)
 {
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, drain_all, NULL) == 0);
-    pthread_join(thread, NULL);
+    beside(drain_all);
 }
 
 static bool collects;
@@ -442,9 +435,7 @@ static void *clear_all(void *arg)
 
 static void clear_now(void)
 {
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, clear_all, NULL) == 0);
-    pthread_join(thread, NULL);
+    beside(clear_all);
 }
 
 static void clear_and_collect_now(void)
@@ -476,7 +467,7 @@ static void test_late_update(void)
         if (rc == 0 || i == 0)
             CHECK_INT(rc == 0 ? value.i : taken[0], -4711);
         struck += drained;
-        check_whole();
+        check_sound(store);
         shobj_close(store);
     }
 }
@@ -520,7 +511,7 @@ static void test_iterator(void)
             CHECK_INT(items[i].key.i, count + met++);
     } while (got > 0);
     CHECK_INT(met, 1000);
-    check_whole();
+    check_sound(store);
     shobj_close(store);
 }
 
@@ -565,7 +556,7 @@ static void test_ranges(uint64_t *seed)
                 break;
         }
     }
-    check_whole();
+    check_sound(store);
     shobj_close(store);
 }
 

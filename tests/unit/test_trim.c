@@ -54,18 +54,6 @@ static void fill_and_delete(void)
     CHECK_INT(shobj_collect(store, 1), 0);
 }
 
-static void report(const char *line, void *arg)
-{
-    (void)arg;
-    fprintf(stderr, "%s\n", line);
-}
-
-static void check_whole(void)
-{
-    uint64_t problems;
-    CHECK_INT(shobj_check(store, report, NULL, &problems), 0);
-}
-
 static void trim(void)
 {
     uint64_t bytes;
@@ -94,14 +82,14 @@ int main(void)
         has_died = dies(trim, SHO_FAULT_KILL, passage, NULL);
         deaths += has_died;
         open_store();
-        check_whole();
+        check_sound(store);
         shobj_stat stat;
         CHECK_INT(shobj_stat_get(store, &stat), 0);
         CHECK_INT(stat.processes, getenv("SHOBJ_TWIN") == NULL ? 1 : 2); /* none but ours */
         enum shobj_kind kind;
         CHECK_INT(shobj_object(store, first_gone, &kind, NULL), SHOBJ_ESTALE);
         fill_and_delete();
-        check_whole();
+        check_sound(store);
         if (slab_count() > slabs + slabs / 4)
             printf("killed at %" PRIu64 ": %" PRIu64 " slabs, %" PRIu64 " before\n", passage, slab_count(), slabs);
         CHECK(slab_count() <= slabs + slabs / 4); /* none was lost */
